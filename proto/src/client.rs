@@ -1,0 +1,224 @@
+//! The conversation between a client and the scheduler. A task that submits speaks it too, through
+//! its worker ([`crate::worker::FromWorker::FromTask`]).
+//!
+//! Every message is idempotent by the ids in it: a repeated one changes nothing.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::GraphBatch;
+use crate::ids::{FunctionId, JobId, ObjectId, TaskId, WorkerId};
+use crate::task::Failed;
+use crate::value::{Codec, ObjectMeta, Value};
+
+/// From a client to the scheduler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromClient {
+    /// Opens a job, or opens it again after a reconnect. Must come before anything that names it.
+    OpenJob {
+        /// The new job.
+        job: JobId,
+        /// A name for people.
+        name: String,
+        /// Its share of the slots beside other jobs: twice the weight, twice the slots. At least 1.
+        weight: u32,
+    },
+    /// Describes functions; the session's later batches name them by slot.
+    Functions {
+        /// Slot of the first one.
+        first_slot: u32,
+        /// The functions, one slot each.
+        functions: Vec<FunctionSpec>,
+    },
+    /// Some tasks. Known ones are skipped.
+    Submit(GraphBatch),
+    /// A value that the client has, under a sequence number of its lane. The session holds it.
+    Put {
+        /// Its id (index 0).
+        object: ObjectId,
+        /// Its codec, size and the handles in it.
+        meta: ObjectMeta,
+        /// Where it is.
+        place: PutPlace,
+    },
+    /// The session's own count of these went from 0 to 1.
+    Hold {
+        /// The objects.
+        objects: Vec<ObjectId>,
+    },
+    /// The session's own count of these went from 1 to 0.
+    Release {
+        /// The objects.
+        objects: Vec<ObjectId>,
+    },
+    /// The session wants to be told of each of these once, when its task has ended (now, if it has).
+    Want {
+        /// The objects.
+        objects: Vec<ObjectId>,
+    },
+    /// Stops tasks: those that wait never run, running ones are interrupted and then killed. What
+    /// depends on them fails with them. Ended ones stay as they are.
+    Cancel {
+        /// The tasks.
+        tasks: Vec<TaskId>,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Asks why a task is where it is. Answered by [`ToClient::Explained`].
+    Explain {
+        /// Chosen by the client, repeated in the answer.
+        query: u64,
+        /// The task.
+        task: TaskId,
+    },
+    /// Asks for [`ToClient::Progress`] of a job from now on, at most ten times a second.
+    Watch {
+        /// The job.
+        job: JobId,
+    },
+    /// The job gets no more tasks from this session: what the session holds of it is released, and
+    /// what nobody else holds is cancelled and forgotten.
+    CloseJob {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// A function as the scheduler and the workers know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionSpec {
+    /// Hash of its content.
+    pub id: FunctionId,
+    /// Its name, for people.
+    pub name: String,
+    /// What runs it.
+    pub runtime: Runtime,
+}
+
+/// What runs a function. Executors are kept per runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Runtime {
+    /// A Rust program, re-executed; 0 stands for the program that the worker itself is part of.
+    Rust {
+        /// Hash of the binary.
+        program: u128,
+    },
+}
+
+/// Where the bytes of a value that was put are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PutPlace {
+    /// In this message (up to [`crate::value::INLINE_LIMIT`]).
+    Inline(Bytes),
+    /// Already in the store of a worker.
+    Stored(WorkerId),
+}
+
+/// From the scheduler to a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToClient {
+    /// Objects that the session wanted are there, or will never be.
+    Ended {
+        /// One for each object.
+        ends: Vec<(ObjectId, Outcome)>,
+    },
+    /// What a task of the session printed.
+    Output {
+        /// Which task. Tasks shorter than a few microseconds that run one after the other may be
+        /// named by the first of them.
+        task: TaskId,
+        /// Its function's name.
+        name: String,
+        /// Where it printed to.
+        stream: Stream,
+        /// The bytes, as they came.
+        bytes: Bytes,
+    },
+    /// Answer to [`FromClient::Explain`].
+    Explained {
+        /// As asked.
+        query: u64,
+        /// State and reason.
+        explanation: Explanation,
+    },
+    /// Where a watched job is.
+    Progress {
+        /// The job.
+        job: JobId,
+        /// How many of its tasks are where.
+        counts: JobCounts,
+    },
+    /// Something that the session sent was refused, and changed nothing.
+    Refused {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// What became of an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Here it is.
+    Value(Value),
+    /// It lies in the stores of these workers.
+    Stored {
+        /// How to read it.
+        codec: Codec,
+        /// Encoded size in bytes.
+        size: u64,
+        /// Who has it; never empty.
+        workers: Vec<WorkerId>,
+    },
+    /// It will never be.
+    Failed(Failed),
+}
+
+/// Where a task prints to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The state of a task with its reason in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The state.
+    pub state: TaskState,
+    /// Why it is in it, and what it waits for, in words.
+    pub reason: String,
+}
+
+/// The states of a task that a user sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TaskState {
+    /// Needs results that do not exist yet.
+    Waiting,
+    /// Could run, but has no place yet.
+    Ready,
+    /// With a worker, not yet running.
+    Assigned,
+    /// Runs.
+    Running,
+    /// Ended well.
+    Done,
+    /// Ended badly.
+    Failed,
+    /// Never heard of, or forgotten since nobody holds its results.
+    Unknown,
+}
+
+/// How many tasks of a job are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// Submitted so far.
+    pub submitted: u64,
+    /// With a worker, running or about to.
+    pub assigned: u64,
+    /// Ended well.
+    pub done: u64,
+    /// Ended badly.
+    pub failed: u64,
+}

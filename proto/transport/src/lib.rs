@@ -1,0 +1,9 @@
+//! Links between the parts of manyhands. In one process messages cross [`mailbox`]es as they are;
+//! between machines they will cross QUIC.
+//!
+//! # Layout
+//! - [`mailbox`]: a queue that a loop sleeps on, and the trait that whoever is told things implements.
+
+pub mod mailbox;
+
+pub use mailbox::{Closed, Mailbox, Receive, Sender, Waker};
