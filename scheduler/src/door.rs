@@ -1,0 +1,107 @@
+//! How clients and workers join.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use manyhands_proto::client::{FromClient, ToClient};
+use manyhands_proto::worker::{FromWorker, ToWorker, WorkerSpec};
+use manyhands_proto::{Lane, SessionId, WorkerId};
+use manyhands_transport::{Closed, Receive, Sender};
+
+/// What reaches the scheduler's mailbox.
+pub(crate) enum Input {
+    ClientJoined { session: SessionId, lane: Lane, receiver: Arc<dyn Receive<ToClient>> },
+    ClientLost { session: SessionId },
+    FromClient { session: SessionId, message: FromClient },
+    WorkerJoined { worker: WorkerId, spec: WorkerSpec, receiver: Arc<dyn Receive<ToWorker>> },
+    WorkerLost { worker: WorkerId },
+    FromWorker { worker: WorkerId, message: FromWorker },
+}
+
+/// Lets clients and workers in, from any thread.
+#[derive(Clone)]
+pub struct Door {
+    pub(crate) inbox: Sender<Input>,
+    ids: Arc<Ids>,
+}
+
+#[derive(Default)]
+struct Ids {
+    session: AtomicU64,
+    worker: AtomicU32,
+}
+
+impl Door {
+    pub(crate) fn new(inbox: Sender<Input>) -> Door {
+        Door { inbox, ids: Arc::default() }
+    }
+
+    /// Begins a client's session. `receiver` is called on the scheduler's thread.
+    pub fn join_client(&self, receiver: Arc<dyn Receive<ToClient>>) -> Result<ClientLink, Closed> {
+        let number = self.ids.session.fetch_add(1, Ordering::Relaxed);
+        let (session, lane) = (SessionId(number), Lane(number));
+        self.inbox.send(Input::ClientJoined { session, lane, receiver })?;
+        Ok(ClientLink { inbox: self.inbox.clone(), session, lane })
+    }
+
+    /// Begins a worker's session. `receiver` is called on the scheduler's thread.
+    pub fn join_worker(
+        &self,
+        spec: WorkerSpec,
+        receiver: Arc<dyn Receive<ToWorker>>,
+    ) -> Result<WorkerLink, Closed> {
+        let worker = WorkerId(self.ids.worker.fetch_add(1, Ordering::Relaxed));
+        self.inbox.send(Input::WorkerJoined { worker, spec, receiver })?;
+        Ok(WorkerLink { inbox: self.inbox.clone(), worker })
+    }
+}
+
+/// A client's way to the scheduler. Dropping it ends the session.
+pub struct ClientLink {
+    inbox: Sender<Input>,
+    session: SessionId,
+    lane: Lane,
+}
+
+impl ClientLink {
+    /// The lane in which the session names what it submits.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Tells the scheduler something. Does not wait.
+    pub fn send(&self, message: FromClient) -> Result<(), Closed> {
+        self.inbox.send(Input::FromClient { session: self.session, message })
+    }
+}
+
+impl Drop for ClientLink {
+    fn drop(&mut self) {
+        // A scheduler that is gone has forgotten the session already.
+        let _ = self.inbox.send(Input::ClientLost { session: self.session });
+    }
+}
+
+/// A worker's way to the scheduler. Dropping it ends the session.
+pub struct WorkerLink {
+    inbox: Sender<Input>,
+    worker: WorkerId,
+}
+
+impl WorkerLink {
+    /// The worker's id.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Tells the scheduler something. Does not wait.
+    pub fn send(&self, message: FromWorker) -> Result<(), Closed> {
+        self.inbox.send(Input::FromWorker { worker: self.worker, message })
+    }
+}
+
+impl Drop for WorkerLink {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Input::WorkerLost { worker: self.worker });
+    }
+}
