@@ -93,10 +93,18 @@ impl WorkerLink {
     pub fn worker(&self) -> WorkerId {
         self.worker
     }
+}
 
-    /// Tells the scheduler something. Does not wait.
-    pub fn send(&self, message: FromWorker) -> Result<(), Closed> {
-        self.inbox.send(Input::FromWorker { worker: self.worker, message })
+impl Receive<FromWorker> for WorkerLink {
+    fn receive(&self, messages: Vec<FromWorker>) {
+        for message in messages {
+            // A scheduler that is gone tells the worker so by the closing of the worker's inbox.
+            let _ = self.inbox.send(Input::FromWorker { worker: self.worker, message });
+        }
+    }
+
+    fn closed(&self, _reason: &str) {
+        let _ = self.inbox.send(Input::WorkerLost { worker: self.worker });
     }
 }
 

@@ -7,12 +7,9 @@
 //! # Layout
 //! - [`shell`]: one turn of the daemon: take what came, let the core act, send what it wants sent.
 //! - [`door`]: how clients and workers join.
-//! - [`clock`]: where time comes from.
 
-pub mod clock;
 pub mod door;
 pub mod shell;
 
-pub use clock::Clock;
 pub use door::{ClientLink, Door, WorkerLink};
 pub use shell::Scheduler;

@@ -10,9 +10,8 @@ use manyhands_proto::{SessionId, Time, WorkerId};
 use manyhands_scheduler_core::action::Action;
 use manyhands_scheduler_core::event::Event;
 use manyhands_scheduler_core::{Config, Core};
-use manyhands_transport::{Mailbox, Receive, Waker};
+use manyhands_transport::{Clock, Mailbox, Receive, Waker};
 
-use crate::clock::Clock;
 use crate::door::{Door, Input};
 
 /// The scheduler. It owns no thread: whoever owns one calls [`Scheduler::turn`] when
