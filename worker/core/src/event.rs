@@ -11,6 +11,14 @@ use manyhands_proto::{ObjectId, TaskId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExecutorId(pub u32);
 
+impl ExecutorId {
+    /// Stands, in `AllocRequested`, `Granted`, `Stored` and the actions that answer them, for a client
+    /// in the worker's own process that puts a large value. It is no executor: it is never started,
+    /// fed or dead, and it does not count as one that waits when the core looks whether nothing else
+    /// goes on.
+    pub const CLIENT: ExecutorId = ExecutorId(u32::MAX);
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -126,8 +134,8 @@ pub enum Event {
         meta: ObjectMeta,
         /// Where it lies; `None` when it went to disk at once.
         extent: Option<Extent>,
-        /// The executor it was granted to, if a task put it.
-        executor: Option<ExecutorId>,
+        /// The executor it was granted to; `CLIENT` for a client in this process.
+        executor: ExecutorId,
     },
     /// [`crate::Action::Spill`] is done: the object is on disk, its memory free. Not `ok`: it is
     /// still in memory, since the disk refused.
