@@ -1,0 +1,92 @@
+//! How a client in the worker's own process puts large values: it asks the worker's loop for room,
+//! as executors do, writes into the extent itself, and says so.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, mpsc};
+
+use manyhands_proto::executor::Extent;
+use manyhands_proto::value::{Codec, ObjectMeta, Value};
+use manyhands_proto::{ObjectId, TaskId};
+use manyhands_store::Store;
+use manyhands_transport::Sender;
+
+use crate::shell::{Input, Mail};
+
+/// The answer to a client that wants room.
+pub(crate) type PutGrant = mpsc::SyncSender<Result<Extent, String>>;
+
+/// Clients that wait for room, by the number of their request.
+#[derive(Default)]
+pub(crate) struct GrantWaiters {
+    next: u64,
+    waiting: HashMap<u64, PutGrant>,
+}
+
+impl GrantWaiters {
+    pub(crate) fn wait(&mut self, grant: PutGrant) -> u64 {
+        self.next += 1;
+        self.waiting.insert(self.next, grant);
+        self.next
+    }
+
+    pub(crate) fn answer(&mut self, request: u64, answer: Result<Extent, String>) {
+        if let Some(grant) = self.waiting.remove(&request) {
+            // A client that no longer waits leaves its extent to the store's owner, which frees it
+            // with the process.
+            let _ = grant.send(answer);
+        }
+    }
+}
+
+/// A client's way to the large objects of the worker in its own process.
+#[derive(Clone)]
+pub struct Shelf {
+    store: Arc<Store>,
+    inbox: Sender<Input>,
+}
+
+impl Shelf {
+    /// The shelf of the worker that `mail` belongs to.
+    pub fn new(store: Arc<Store>, mail: &Mail) -> Shelf {
+        Shelf { store, inbox: mail.sender() }
+    }
+
+    /// A value that lies in the store, mapped and not copied; read from disk if it was spilled.
+    pub fn read(&self, object: ObjectId) -> io::Result<Value> {
+        let value = self.store.get(object).map_err(io::Error::other)?;
+        value.ok_or_else(|| io::Error::other(format!("object {object} is not in the store")))
+    }
+
+    /// Writes a value into the store. Waits while there is no room.
+    pub fn write(
+        &self,
+        object: ObjectId,
+        codec: Codec,
+        contains: Vec<ObjectId>,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let size = bytes.len() as u64;
+        let extent = self.room(object.task, size)?;
+        self.store.fill(extent, bytes).map_err(io::Error::other)?;
+        let extent = Extent { len: size, ..extent };
+        self.store.publish(object, codec, extent).map_err(io::Error::other)?;
+        let meta = ObjectMeta { codec, size, contains };
+        self.tell(Input::Put { object, meta, extent })
+    }
+
+    fn room(&self, task: TaskId, size: u64) -> io::Result<Extent> {
+        let (grant, granted) = mpsc::sync_channel(1);
+        self.tell(Input::PutRequested { task, size, grant })?;
+        let answer = granted.recv().map_err(|_| gone())?;
+        answer.map_err(io::Error::other)
+    }
+
+    fn tell(&self, input: Input) -> io::Result<()> {
+        self.inbox.send(input).map_err(|_| gone())
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the local cluster has stopped")
+}

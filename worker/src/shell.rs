@@ -1,0 +1,428 @@
+//! One turn of the daemon: take what came, let the core act, do what it wants done.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use manyhands_proto::client::Stream;
+use manyhands_proto::executor::{Extent, FromExecutor, Place, ReturnedBytes, Run, ToExecutor};
+use manyhands_proto::value::{Codec, ObjectMeta, Value};
+use manyhands_proto::worker::{FromWorker, ToWorker};
+use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
+use manyhands_store::{Store, Writer};
+use manyhands_transport::{Clock, Mailbox, Receive, Sender, Waker};
+use manyhands_worker_core::event::{ExecutorId, LocalValue};
+use manyhands_worker_core::{Action, Config, Core, Event};
+
+use crate::disk::{Disk, DiskJob};
+use crate::host::{Host, HostEvent};
+use crate::put::{GrantWaiters, PutGrant};
+
+/// How often the output and the memory of running tasks are looked at, in microseconds.
+const WATCH_INTERVAL_US: u64 = 20_000;
+
+/// What reaches the worker's mailbox.
+pub(crate) enum Input {
+    FromScheduler(Vec<ToWorker>),
+    /// The scheduler is gone.
+    Closed,
+    /// A client in this process wants room for a large value.
+    PutRequested { task: TaskId, size: u64, grant: PutGrant },
+    /// It has written it.
+    Put { object: ObjectId, meta: ObjectMeta, extent: Extent },
+    /// The disk's thread has done something.
+    FromDisk(Event),
+}
+
+/// The worker. It owns no thread of its own but the disk's: whoever owns one calls
+/// [`Worker::turn`] when [`Worker::has_work`] or the time of [`Worker::next_tick`] has come, and
+/// sleeps on the waker and on [`Worker::poll_fd`] between.
+pub struct Worker {
+    core: Core,
+    clock: Clock,
+    host: Host,
+    store: Arc<Store>,
+    disk: Disk,
+    inbox: Mailbox<Input>,
+    scheduler: Arc<dyn Receive<FromWorker>>,
+    /// The segments that an executor has been given, for reading and for writing.
+    given: HashMap<ExecutorId, HashSet<(u32, bool)>>,
+    puts: GrantWaiters,
+    next_watch: Time,
+    closed: bool,
+    /// Emptied by every turn; kept for their capacity.
+    inputs: Vec<Input>,
+    host_events: Vec<HostEvent>,
+    actions: Vec<Action>,
+    to_scheduler: Vec<FromWorker>,
+}
+
+/// Tells a worker what the scheduler says, from any thread.
+pub struct Inlet {
+    inbox: Sender<Input>,
+}
+
+impl Receive<ToWorker> for Inlet {
+    fn receive(&self, messages: Vec<ToWorker>) {
+        // A worker that is gone needs nothing any more.
+        let _ = self.inbox.send(Input::FromScheduler(messages));
+    }
+
+    fn closed(&self, _reason: &str) {
+        let _ = self.inbox.send(Input::Closed);
+    }
+}
+
+/// A worker's mailbox, made before the worker, so that the scheduler can be told where to send.
+pub struct Mail {
+    inbox: Mailbox<Input>,
+    sender: Sender<Input>,
+}
+
+impl Mail {
+    /// A mailbox of the loop that `waker` wakes.
+    pub fn new(waker: &Arc<Waker>) -> Mail {
+        let (sender, inbox) = Mailbox::new(waker);
+        Mail { inbox, sender }
+    }
+
+    /// The scheduler's way in.
+    pub fn inlet(&self) -> Inlet {
+        Inlet { inbox: self.sender.clone() }
+    }
+
+    pub(crate) fn sender(&self) -> Sender<Input> {
+        self.sender.clone()
+    }
+}
+
+impl Worker {
+    /// A worker that the scheduler knows as `id` and that tells it things by `scheduler`.
+    pub fn new(
+        id: WorkerId,
+        config: Config,
+        clock: Clock,
+        waker: &Arc<Waker>,
+        mail: Mail,
+        store: Arc<Store>,
+        scheduler: Arc<dyn Receive<FromWorker>>,
+    ) -> io::Result<Worker> {
+        let config = Config { unix_offset_us: clock.unix_offset_us(), ..config };
+        Ok(Worker {
+            core: Core::new(id, config),
+            clock,
+            host: Host::start(waker.clone()).map_err(io::Error::other)?,
+            disk: Disk::start(store.clone(), mail.sender())?,
+            store,
+            inbox: mail.inbox,
+            scheduler,
+            given: HashMap::new(),
+            puts: GrantWaiters::default(),
+            next_watch: Time::NEVER,
+            closed: false,
+            inputs: Vec::new(),
+            host_events: Vec::new(),
+            actions: Vec::new(),
+            to_scheduler: Vec::new(),
+        })
+    }
+
+    /// Something has come that no turn has seen.
+    pub fn has_work(&self) -> bool {
+        !self.inbox.is_empty() || self.host.has_work()
+    }
+
+    /// When a turn is due even if nothing comes.
+    pub fn next_tick(&self) -> Option<Time> {
+        let soon = self.host.poll_soon().then(|| self.clock.now() + 1_000);
+        let watch = (self.next_watch != Time::NEVER).then_some(self.next_watch);
+        [self.core.next_tick(), soon, watch].into_iter().flatten().min()
+    }
+
+    /// Readable when an executor has something to say.
+    pub fn poll_fd(&self) -> impl AsFd + '_ {
+        self.host.as_fd()
+    }
+
+    /// The scheduler is gone, and with it the reason to go on.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes all that has come and acts on it.
+    pub fn turn(&mut self) {
+        let now = self.clock.now();
+        self.take_from_executors(now);
+        self.take_from_inbox(now);
+        if self.next_watch <= now {
+            self.watch(now);
+        }
+        if self.core.next_tick().is_some_and(|due| due <= now) {
+            self.core.handle(now, Event::Tick, &mut self.actions);
+        }
+        self.core.round(now, &mut self.actions);
+        self.act(now);
+        self.host.flush();
+        if !self.to_scheduler.is_empty() {
+            self.scheduler.receive(std::mem::take(&mut self.to_scheduler));
+        }
+    }
+
+    fn take_from_inbox(&mut self, now: Time) {
+        let mut inputs = self.inbox.take(std::mem::take(&mut self.inputs));
+        for input in inputs.drain(..) {
+            match input {
+                Input::FromScheduler(messages) => {
+                    for message in messages {
+                        self.core.handle(now, Event::FromScheduler(message), &mut self.actions);
+                    }
+                }
+                Input::Closed => self.closed = true,
+                Input::PutRequested { task, size, grant } => {
+                    let request = self.puts.wait(grant);
+                    let executor = ExecutorId::CLIENT;
+                    let event = Event::AllocRequested { executor, request, task, size };
+                    self.core.handle(now, event, &mut self.actions);
+                }
+                Input::Put { object, meta, extent } => {
+                    let (extent, executor) = (Some(extent), ExecutorId::CLIENT);
+                    let event = Event::Stored { object, meta, extent, executor };
+                    self.core.handle(now, event, &mut self.actions);
+                }
+                Input::FromDisk(event) => self.core.handle(now, event, &mut self.actions),
+            }
+        }
+        self.inputs = inputs;
+    }
+
+    fn take_from_executors(&mut self, now: Time) {
+        let mut events = std::mem::take(&mut self.host_events);
+        self.host.poll(&mut events);
+        for event in events.drain(..) {
+            if let Some(event) = self.on_host_event(event) {
+                self.core.handle(now, event, &mut self.actions);
+            }
+        }
+        self.host_events = events;
+    }
+
+    fn on_host_event(&mut self, event: HostEvent) -> Option<Event> {
+        Some(match event {
+            HostEvent::Started { id, pid } => Event::ExecutorStarted { executor: id, pid },
+            HostEvent::StartFailed { id, message } => {
+                self.given.remove(&id);
+                Event::StartFailed { executor: id, message }
+            }
+            HostEvent::Died { id, death } => {
+                self.given.remove(&id);
+                self.store.release_writer(Writer::Executor(id.0));
+                Event::ExecutorDied { executor: id, death }
+            }
+            HostEvent::Ended { id, end } => {
+                if let Ok(outputs) = &end.result {
+                    for (index, returned) in outputs.iter().enumerate() {
+                        if let ReturnedBytes::Extent(extent) = returned.bytes {
+                            self.publish(end.task.object(index as u32), returned.codec, extent);
+                        }
+                    }
+                }
+                if let Some((out, err)) = end.printed {
+                    self.forward_output(id, end.task, Some((out, err)));
+                }
+                Event::TaskEnded { executor: id, end }
+            }
+            HostEvent::Message { id, message } => return self.on_message(id, message),
+        })
+    }
+
+    fn on_message(&mut self, executor: ExecutorId, message: FromExecutor) -> Option<Event> {
+        Some(match message {
+            // The host has dealt with both.
+            FromExecutor::Hello { .. } | FromExecutor::End(_) => return None,
+            FromExecutor::Alloc { request, task, size } => {
+                Event::AllocRequested { executor, request, task, size }
+            }
+            FromExecutor::Stored { object, codec, extent } => {
+                self.publish(object, codec, extent);
+                let meta = ObjectMeta { codec, size: extent.len, contains: Vec::new() };
+                Event::Stored { object, meta, extent: Some(extent), executor }
+            }
+            FromExecutor::Read { task, object } => Event::ReadRequested { executor, task, object },
+            FromExecutor::Client { task, attempt, message } => {
+                Event::FromTask { executor, task, attempt, message }
+            }
+            FromExecutor::Blocked { task, attempt, waits_for } => {
+                Event::Blocked { executor, task, attempt, waits_for }
+            }
+            FromExecutor::Unblocked { task, attempt } => {
+                Event::Unblocked { executor, task, attempt }
+            }
+        })
+    }
+
+    fn publish(&mut self, object: ObjectId, codec: Codec, extent: Extent) {
+        // An extent that was never granted is an executor's lie; the object then cannot be read, and
+        // whoever asks for it is told.
+        if let Err(error) = self.store.publish(object, codec, extent) {
+            eprintln!("manyhands: worker: {error}");
+        }
+    }
+
+    /// Looks at what runs long: what it prints and how much memory it has.
+    fn watch(&mut self, now: Time) {
+        let watched: Vec<_> = self.core.watched().collect();
+        for executor in watched {
+            if let Some(used) = self.host.memory_used(executor) {
+                let event = Event::MemoryUsed { executor, used };
+                self.core.handle(now, event, &mut self.actions);
+            }
+        }
+        let busy: Vec<_> = self
+            .given
+            .keys()
+            .filter_map(|&id| self.core.running(id).map(|(task, _)| (id, task)))
+            .collect();
+        for &(id, task) in &busy {
+            self.forward_output(id, task, None);
+        }
+        self.next_watch = if busy.is_empty() { Time::NEVER } else { now + WATCH_INTERVAL_US };
+    }
+
+    /// Sends on what an executor printed, up to the given sizes of its files or all of it.
+    fn forward_output(&mut self, id: ExecutorId, task: TaskId, upto: Option<(u64, u64)>) {
+        let (out, err) = self.host.output(id, upto);
+        for (stream, bytes) in [(Stream::Stdout, out), (Stream::Stderr, err)] {
+            if !bytes.is_empty() {
+                let bytes = Bytes::from(bytes);
+                self.to_scheduler.push(FromWorker::Output { task, stream, bytes });
+            }
+        }
+    }
+
+    fn act(&mut self, now: Time) {
+        // Doing one thing can have an answer at once, to which the core may react.
+        while !self.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.perform(now, action);
+            }
+            if self.actions.is_empty() {
+                self.actions = actions;
+                return;
+            }
+            self.core.round(now, &mut self.actions);
+        }
+    }
+
+    fn perform(&mut self, now: Time, action: Action) {
+        match action {
+            Action::ToScheduler(message) => self.to_scheduler.push(message),
+            Action::Feed { executor, run } => self.feed(now, executor, run),
+            Action::RunInPlace { executor, run } => {
+                self.give_segments(executor, &run);
+                self.host.run_in_place(executor, &run);
+            }
+            Action::TakeBack { executor, task, attempt } => {
+                let ok = self.host.take_back(executor, task, attempt);
+                let event = Event::TookBack { executor, task, attempt, ok };
+                self.core.handle(now, event, &mut self.actions);
+            }
+            Action::StartExecutor { executor, runtime: _ } => {
+                self.given.insert(executor, HashSet::new());
+                self.host.start_executor(executor);
+            }
+            Action::Interrupt { executor, task, attempt } => {
+                self.host.interrupt(executor, task, attempt);
+            }
+            Action::Kill { executor } => self.host.kill(executor),
+            Action::Retire { executor } => self.host.retire(executor),
+            Action::ToExecutor { executor, message } => self.host.send(executor, &message, None),
+            Action::Grant { executor, request, size, on_disk } => {
+                self.grant(now, executor, request, size, on_disk);
+            }
+            Action::Readable { executor, object, place } => {
+                if let Ok(Place::Extent { extent, .. }) = &place {
+                    self.give_segment(executor, extent.segment, false);
+                }
+                self.host.send(executor, &ToExecutor::Readable { object, place }, None);
+            }
+            Action::Fetch { object, workers, size: _ } => {
+                let result = Err(format!("no link to {workers:?}, which have {object}"));
+                self.core.handle(now, Event::Fetched { object, result }, &mut self.actions);
+            }
+            Action::Spill { object, value } => self.disk.send(DiskJob::Spill { object, value }),
+            Action::Load { object } => self.disk.send(DiskJob::Load { object }),
+            Action::Free { object } => self.store.free(object),
+        }
+    }
+
+    fn feed(&mut self, now: Time, executor: ExecutorId, run: Run) {
+        self.give_segments(executor, &run);
+        self.host.feed(executor, &run);
+        if self.next_watch == Time::NEVER {
+            self.next_watch = now + WATCH_INTERVAL_US;
+        }
+    }
+
+    fn grant(&mut self, now: Time, executor: ExecutorId, request: u64, size: u64, on_disk: bool) {
+        let writer = if executor == ExecutorId::CLIENT {
+            Writer::Daemon
+        } else {
+            Writer::Executor(executor.0)
+        };
+        let granted = self.store.alloc(writer, size, on_disk);
+        let extent = granted.as_ref().ok().copied();
+        let answer = granted.map_err(|error| error.to_string());
+        if executor == ExecutorId::CLIENT {
+            self.puts.answer(request, answer);
+        } else {
+            if let Some(extent) = extent {
+                self.give_segment(executor, extent.segment, true);
+            }
+            self.host.send(executor, &ToExecutor::Granted { request, extent: answer }, None);
+        }
+        self.core.handle(now, Event::Granted { executor, request, extent }, &mut self.actions);
+    }
+
+    fn give_segments(&mut self, executor: ExecutorId, run: &Run) {
+        for place in &run.inputs {
+            if let Place::Extent { extent, .. } = place {
+                self.give_segment(executor, extent.segment, false);
+            }
+        }
+        if let Some(grant) = run.grant {
+            self.give_segment(executor, grant.segment, true);
+        }
+    }
+
+    /// An executor gets each segment once, before the first extent of it.
+    fn give_segment(&mut self, executor: ExecutorId, segment: u32, writable: bool) {
+        let Some(given) = self.given.get_mut(&executor) else { return };
+        if !given.insert((segment, writable)) {
+            return;
+        }
+        match self.store.segment_fd(segment, writable) {
+            Ok(fd) => {
+                let size = self.store.segment_size(segment).unwrap_or(0);
+                let message = ToExecutor::Segment { segment, writable, size };
+                self.host.send(executor, &message, Some(fd.as_fd()));
+            }
+            // Out of descriptors: the executor cannot map what it is about to be told of. Its death
+            // costs an attempt, which says so; a wait would never end.
+            Err(error) => {
+                eprintln!("manyhands: worker: segment {segment} for an executor: {error}");
+                self.host.kill(executor);
+            }
+        }
+    }
+}
+
+/// The value of an object as the core wants it.
+pub(crate) fn local_value(codec: Codec, bytes: Result<Bytes, Extent>) -> LocalValue {
+    match bytes {
+        Ok(bytes) => LocalValue::Inline(Value { codec, bytes }),
+        Err(extent) => LocalValue::Extent { extent, codec },
+    }
+}
