@@ -1,0 +1,4 @@
+//! x
+use crate::*;
+/// x
+pub fn analyse() {}
