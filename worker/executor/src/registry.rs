@@ -1,0 +1,95 @@
+//! The functions of this program that can run as tasks.
+//!
+//! Every `#[manyhands::task]` adds a [`TaskEntry`] to [`TASKS`] at link time, so an executor knows
+//! its functions without running any code of the program's own.
+
+use linkme::distributed_slice;
+use manyhands_proto::FunctionId;
+use manyhands_proto::task::FailureKind;
+use rustc_hash::FxHashMap;
+
+use crate::invocation::Invocation;
+
+/// The functions of this program, in no particular order.
+#[distributed_slice]
+pub static TASKS: [TaskEntry];
+
+/// A function that can run as a task.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskEntry {
+    /// Its name, for people: the path of the function.
+    pub name: &'static str,
+    /// What names it in messages: [`function_id`] of its path and signature.
+    pub id: FunctionId,
+    /// Decodes the arguments, calls the function and hands over what it returned.
+    pub invoke: fn(&mut Invocation<'_>) -> Result<(), FailureKind>,
+}
+
+/// The id of a function: FNV-1a, 128 bits, of a text that tells it apart from all others of the
+/// program (module path, name and signature). The same in every build of the same source.
+pub const fn function_id(text: &str) -> FunctionId {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let bytes = text.as_bytes();
+    let mut hash = OFFSET;
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u128).wrapping_mul(PRIME);
+        i += 1;
+    }
+    FunctionId(hash)
+}
+
+/// The function with this id, if this program has it. Looks through all of them.
+pub fn find(id: FunctionId) -> Option<&'static TaskEntry> {
+    TASKS.iter().find(|entry| entry.id == id)
+}
+
+/// All functions by id, and what is known of how long they run.
+pub(crate) struct Functions {
+    by_id: FxHashMap<FunctionId, usize>,
+    known: Vec<Function>,
+    last: usize,
+}
+
+/// A function as the executor knows it.
+pub(crate) struct Function {
+    /// What to call.
+    pub(crate) entry: &'static TaskEntry,
+    /// How long it ran the last time; `u32::MAX` if it never has.
+    pub(crate) last_us: u32,
+}
+
+impl Functions {
+    pub(crate) fn new() -> Functions {
+        let known: Vec<Function> =
+            TASKS.iter().map(|entry| Function { entry, last_us: u32::MAX }).collect();
+        let by_id = known.iter().enumerate().map(|(i, function)| (function.entry.id, i)).collect();
+        Functions { by_id, known, last: 0 }
+    }
+
+    /// Where a function is; tasks of one function mostly come one after the other.
+    pub(crate) fn index(&mut self, id: FunctionId) -> Option<usize> {
+        if self.known.get(self.last).is_none_or(|function| function.entry.id != id) {
+            self.last = *self.by_id.get(&id)?;
+        }
+        Some(self.last)
+    }
+
+    pub(crate) fn get(&mut self, index: usize) -> &mut Function {
+        &mut self.known[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_fnv_1a_of_128_bits() {
+        // The published vectors of the empty text and of "a".
+        assert_eq!(function_id("").0, 0x6c62272e07bb014262b821756295c58d);
+        assert_eq!(function_id("a").0, 0xd228cb696f1a8caf78912b704e4a8964);
+        assert_eq!(function_id("foobar").0, 0x343e1662793c64bf6f0d3597ba446f18);
+    }
+}
