@@ -98,6 +98,8 @@ pub enum Action {
         workers: Vec<WorkerId>,
         /// Its size in bytes.
         size: u64,
+        /// Into a file on disk: memory is full, and nothing else would go on.
+        on_disk: bool,
     },
     /// Write an object to disk and free its memory. Answered by `Spilled`.
     Spill {
@@ -110,6 +112,9 @@ pub enum Action {
     Load {
         /// The object.
         object: ObjectId,
+        /// Make it readable in a segment that lies in a file on disk: memory is full, and nothing
+        /// else would go on.
+        on_disk: bool,
     },
     /// Forget an object that lies in the store or on disk.
     Free {

@@ -25,8 +25,9 @@ pub struct Config {
     pub long_run_us: u64,
     /// Executors of one runtime that may fail to start in a row before tasks fail for it.
     pub start_attempts: u32,
-    /// Idle executors kept beyond the slots, for the next tasks that block.
-    pub warm_spare: u32,
+    /// How long an idle executor beyond the slots is kept for the next task that blocks, in
+    /// microseconds.
+    pub spare_idle_us: u64,
     /// Between two `Status` messages, in microseconds at least.
     pub status_interval_us: u64,
 }
@@ -44,7 +45,7 @@ impl Config {
             feed_ahead_us: 2_000,
             long_run_us: 5_000,
             start_attempts: 3,
-            warm_spare: 2,
+            spare_idle_us: 1_000_000,
             status_interval_us: 100_000,
         }
     }
