@@ -6,16 +6,43 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use manyhands_proto::client::{FromClient, ToClient};
 use manyhands_proto::worker::{FromWorker, ToWorker, WorkerSpec};
 use manyhands_proto::{Lane, SessionId, WorkerId};
-use manyhands_transport::{Closed, Receive, Sender};
+use manyhands_transport::{Closed, Receive, Sender, Source};
 
 /// What reaches the scheduler's mailbox.
 pub(crate) enum Input {
-    ClientJoined { session: SessionId, lane: Lane, receiver: Arc<dyn Receive<ToClient>> },
-    ClientLost { session: SessionId },
-    FromClient { session: SessionId, message: FromClient },
-    WorkerJoined { worker: WorkerId, spec: WorkerSpec, receiver: Arc<dyn Receive<ToWorker>> },
-    WorkerLost { worker: WorkerId },
-    FromWorker { worker: WorkerId, message: FromWorker },
+    ClientJoined {
+        session: SessionId,
+        lane: Lane,
+        client: Client,
+    },
+    /// The client's source has something to say.
+    ClientReady {
+        session: SessionId,
+    },
+    ClientLost {
+        session: SessionId,
+    },
+    WorkerJoined {
+        worker: WorkerId,
+        spec: WorkerSpec,
+        receiver: Arc<dyn Receive<ToWorker>>,
+    },
+    WorkerLost {
+        worker: WorkerId,
+    },
+    FromWorker {
+        worker: WorkerId,
+        message: FromWorker,
+    },
+}
+
+/// The two ends of a client: what it says, and where it is told things. Both are used on the
+/// scheduler's thread.
+pub struct Client {
+    /// What it says.
+    pub source: Arc<dyn Source<FromClient>>,
+    /// Where it is told things.
+    pub receiver: Arc<dyn Receive<ToClient>>,
 }
 
 /// Lets clients and workers in, from any thread.
@@ -36,12 +63,11 @@ impl Door {
         Door { inbox, ids: Arc::default() }
     }
 
-    /// Begins a client's session. `receiver` is called on the scheduler's thread.
-    pub fn join_client(&self, receiver: Arc<dyn Receive<ToClient>>) -> Result<ClientLink, Closed> {
+    /// Takes a session's number and lane, for a client that will [`ClientLink::join`].
+    pub fn client(&self) -> ClientLink {
         let number = self.ids.session.fetch_add(1, Ordering::Relaxed);
         let (session, lane) = (SessionId(number), Lane(number));
-        self.inbox.send(Input::ClientJoined { session, lane, receiver })?;
-        Ok(ClientLink { inbox: self.inbox.clone(), session, lane })
+        ClientLink { inbox: self.inbox.clone(), session, lane }
     }
 
     /// Begins a worker's session. `receiver` is called on the scheduler's thread.
@@ -69,9 +95,15 @@ impl ClientLink {
         self.lane
     }
 
-    /// Tells the scheduler something. Does not wait.
-    pub fn send(&self, message: FromClient) -> Result<(), Closed> {
-        self.inbox.send(Input::FromClient { session: self.session, message })
+    /// Begins the session.
+    pub fn join(&self, client: Client) -> Result<(), Closed> {
+        let (session, lane) = (self.session, self.lane);
+        self.inbox.send(Input::ClientJoined { session, lane, client })
+    }
+
+    /// The client's source has something to say: the scheduler will ask it soon.
+    pub fn poke(&self) -> Result<(), Closed> {
+        self.inbox.send(Input::ClientReady { session: self.session })
     }
 }
 

@@ -11,5 +11,5 @@
 pub mod door;
 pub mod shell;
 
-pub use door::{ClientLink, Door, WorkerLink};
+pub use door::{Client, ClientLink, Door, WorkerLink};
 pub use shell::Scheduler;

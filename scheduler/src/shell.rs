@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use manyhands_proto::client::ToClient;
+use manyhands_proto::client::{FromClient, ToClient};
 use manyhands_proto::worker::ToWorker;
 use manyhands_proto::{SessionId, Time, WorkerId};
 use manyhands_scheduler_core::action::Action;
 use manyhands_scheduler_core::event::Event;
 use manyhands_scheduler_core::{Config, Core};
-use manyhands_transport::{Clock, Mailbox, Receive, Waker};
+use manyhands_transport::{Clock, Mailbox, Receive, Source, Waker};
 
 use crate::door::{Door, Input};
 
@@ -23,7 +23,9 @@ pub struct Scheduler {
     inbox: Mailbox<Input>,
     /// Emptied by every turn; kept for their capacity.
     inputs: Vec<Input>,
+    heard: Vec<FromClient>,
     actions: Vec<Action>,
+    sources: HashMap<SessionId, Arc<dyn Source<FromClient>>>,
     clients: Post<SessionId, ToClient>,
     workers: Post<WorkerId, ToWorker>,
 }
@@ -84,7 +86,9 @@ impl Scheduler {
             clock,
             inbox,
             inputs: Vec::new(),
+            heard: Vec::new(),
             actions: Vec::new(),
+            sources: HashMap::new(),
             clients: Post::default(),
             workers: Post::default(),
         };
@@ -118,10 +122,11 @@ impl Scheduler {
 
     fn on_input(&mut self, now: Time, input: Input) {
         let event = match input {
-            Input::FromClient { session, message } => Event::FromClient { session, message },
             Input::FromWorker { worker, message } => Event::FromWorker { worker, message },
-            Input::ClientJoined { session, lane, receiver } => {
-                self.clients.join(session, receiver);
+            Input::ClientReady { session } => return self.hear(now, session),
+            Input::ClientJoined { session, lane, client } => {
+                self.clients.join(session, client.receiver);
+                self.sources.insert(session, client.source);
                 Event::ClientJoined { session, lane }
             }
             Input::WorkerJoined { worker, spec, receiver } => {
@@ -129,6 +134,8 @@ impl Scheduler {
                 Event::WorkerJoined { worker, spec }
             }
             Input::ClientLost { session } => {
+                self.hear(now, session);
+                self.sources.remove(&session);
                 self.clients.leave(session);
                 Event::ClientLost { session }
             }
@@ -138,6 +145,16 @@ impl Scheduler {
             }
         };
         self.core.handle(now, event, &mut self.actions);
+    }
+
+    /// Takes all that a client has to say.
+    fn hear(&mut self, now: Time, session: SessionId) {
+        let Some(source) = self.sources.get(&session) else { return };
+        source.drain(&mut self.heard);
+        for message in self.heard.drain(..) {
+            let event = Event::FromClient { session, message };
+            self.core.handle(now, event, &mut self.actions);
+        }
     }
 
     fn act(&mut self) {

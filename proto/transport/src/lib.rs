@@ -9,4 +9,4 @@ pub mod clock;
 pub mod mailbox;
 
 pub use clock::Clock;
-pub use mailbox::{Closed, Mailbox, Receive, Sender, Waker};
+pub use mailbox::{Closed, Mailbox, Receive, Sender, Source, Waker};

@@ -23,6 +23,13 @@ pub trait Receive<M>: Send + Sync {
     fn closed(&self, reason: &str);
 }
 
+/// Somebody who has things to say, and is asked for them when the other side can take them: so what
+/// gathers while the other side is busy crosses in one batch. Called from the other side's thread.
+pub trait Source<M>: Send + Sync {
+    /// Appends all that there is to say.
+    fn drain(&self, out: &mut Vec<M>);
+}
+
 /// Wakes one loop.
 #[derive(Debug)]
 pub struct Waker {
