@@ -220,6 +220,22 @@ impl Store {
         Ok(self.insert(object, codec, extent.len, on_disk, lease))
     }
 
+    /// Copies `bytes` to the start of an extent that was granted to [`Writer::DAEMON`], by this
+    /// process: in memory, or to its file.
+    pub fn write(&self, extent: Extent, bytes: &[u8]) -> Result<(), StoreError> {
+        // The grant is out of the table while it is written, so that others are not kept waiting.
+        let whole = Extent { len: bytes.len() as u64, ..extent };
+        let mut grant = self.take_grant(Writer::DAEMON, whole)?;
+        let written = match grant.on_disk {
+            true => grant.lease.range_mut().write(bytes),
+            false => grant.lease.range_mut().fill().map(|room| {
+                room[..bytes.len()].copy_from_slice(bytes);
+            }),
+        };
+        self.lock_granted().insert((extent.segment, extent.offset), grant);
+        written.map_err(StoreError::Segment)
+    }
+
     /// Gives a granted extent back, unpublished.
     pub fn release(&self, writer: Writer, extent: Extent) -> Result<(), StoreError> {
         self.take_grant(writer, extent).map(drop)
@@ -314,6 +330,15 @@ impl Store {
             // Somebody freed it, or spilled it again, in the meantime.
             _ => Err(StoreError::UnknownObject(object)),
         }
+    }
+
+    /// As [`Store::load`], but a large object stays on disk, where it can be mapped like any other.
+    pub fn load_in_place(&self, object: ObjectId) -> Result<Loaded, StoreError> {
+        let found = self.object(object)?;
+        if found.on_disk && found.size <= INLINE_LIMIT as u64 {
+            return self.load(object);
+        }
+        Ok(Loaded::Extent { extent: found.lease.extent(found.size), codec: found.codec })
     }
 
     /// Forgets an object. Its room is free when its last reader has let go. Says whether it was there.
