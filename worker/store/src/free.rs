@@ -2,8 +2,8 @@
 //!
 //! A free part is *kept* while its pages still exist (somebody wrote there before) and *fresh* when
 //! they do not. Kept parts are handed out first: those that the same writer filled last, whose page
-//! tables still point there; then anybody's; fresh ones only then. Neighbours of the same kind grow
-//! together.
+//! tables still point there; then anybody's; fresh ones only then. Neighbours of the same writer grow
+//! together, those of different ones only when nothing else is large enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -62,11 +62,27 @@ impl Free {
     pub(crate) fn take(&mut self, writer: u32, len: u64) -> Option<Taken> {
         let own = self.by_writer.range((writer, len, (0, 0))..).next();
         let own = own.filter(|(owner, ..)| *owner == writer).map(|(_, _, place)| *place);
-        let first = |set: &BTreeSet<(u64, Place)>| {
-            set.range((len, (0, 0))..).next().map(|(_, place)| *place)
-        };
-        let place = own.or_else(|| first(&self.kept)).or_else(|| first(&self.fresh))?;
+        let any = || first_of(&self.kept, len).or_else(|| first_of(&self.fresh, len));
+        let place = own.or_else(any).or_else(|| self.first_of_joined(len))?;
         Some(self.cut(place, len))
+    }
+
+    /// Joins kept neighbours of different writers, if that can help: it costs a look at every part.
+    fn first_of_joined(&mut self, len: u64) -> Option<Place> {
+        if self.kept_bytes < len {
+            return None;
+        }
+        let mut places: Vec<Place> = self.kept.iter().map(|(_, place)| *place).collect();
+        places.sort_unstable();
+        for pair in places.windows(2).rev() {
+            let (first, second) = (self.parts[&pair[0]], self.parts[&pair[1]]);
+            if (pair[0].0, pair[0].1 + first.len) == pair[1] {
+                self.remove(pair[0]);
+                self.remove(pair[1]);
+                self.insert(pair[0], first.joined(second));
+            }
+        }
+        first_of(&self.kept, len)
     }
 
     /// Takes kept parts, the largest first, to be given back to the system: together at least `bytes`,
@@ -110,7 +126,7 @@ impl Free {
     pub(crate) fn give(&mut self, segment: u32, offset: u64, len: u64, writer: Option<u32>) {
         let mut place = (segment, offset);
         let mut part = Part { len, writer, since: self.generation };
-        let joins = |other: &Part| other.writer.is_some() == writer.is_some();
+        let joins = |other: &Part| other.writer == writer;
         let before = self.parts.range(..place).next_back().map(|(p, part)| (*p, *part));
         if let Some((at, other)) = before
             && at.0 == segment
@@ -184,11 +200,79 @@ impl Free {
     }
 }
 
+/// The smallest part of `len` bytes or more.
+fn first_of(parts: &BTreeSet<(u64, Place)>, len: u64) -> Option<Place> {
+    parts.range((len, (0, 0))..).next().map(|(_, place)| *place)
+}
+
 impl Part {
     /// Two neighbours as one: the larger one's writer, the younger one's age.
     fn joined(self, other: Part) -> Part {
         let larger = if self.len >= other.len { self } else { other };
         let since = self.since.max(other.since);
         Part { len: self.len + other.len, writer: larger.writer, since }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warmest_part_that_fits_goes_first() {
+        let mut free = Free::default();
+        free.add_segment(0, 100);
+        for _ in 0..4 {
+            free.take(1, 10);
+        }
+        free.give(0, 0, 10, Some(1));
+        free.give(0, 20, 10, Some(2));
+        let offsets = [2, 2, 2].map(|writer| free.take(writer, 10).unwrap().offset);
+        assert_eq!(offsets, [20, 0, 40], "its own, then another's, then a fresh one");
+    }
+
+    #[test]
+    fn neighbours_grow_together_but_never_kept_with_fresh() {
+        let mut free = Free::default();
+        free.add_segment(0, 100);
+        for _ in 0..3 {
+            free.take(1, 10);
+        }
+        free.give(0, 0, 10, Some(1));
+        free.give(0, 20, 10, Some(2));
+        free.give(0, 10, 10, Some(1));
+        assert_eq!((free.kept_bytes(), free.bytes()), (30, 100));
+        assert!(free.take(3, 80).is_none());
+        assert!(free.take(3, 70).unwrap().fresh);
+        let taken = free.take(3, 30).expect("two writers' parts as one");
+        assert_eq!((taken.offset, taken.fresh), (0, false));
+        assert_eq!(free.bytes(), 0);
+    }
+
+    #[test]
+    fn only_what_was_free_for_a_whole_age_is_old() {
+        let mut free = Free::default();
+        free.add_segment(0, 100);
+        free.take(1, 50);
+        free.give(0, 0, 50, Some(1));
+        assert!(free.take_old().is_empty());
+        free.age();
+        let taken = free.take_old();
+        assert_eq!((taken.len(), taken[0].len), (1, 50));
+        free.give(0, 0, 50, None);
+        assert!(free.take_empty_segments().is_empty(), "it is empty since now");
+        free.age();
+        assert_eq!(free.take_empty_segments(), [0]);
+    }
+
+    #[test]
+    fn no_more_than_asked_for_loses_its_warmth() {
+        let mut free = Free::default();
+        free.add_segment(0, 100);
+        free.take(1, 60);
+        free.give(0, 0, 60, Some(1));
+        let taken = free.take_kept(20);
+        assert_eq!(taken, [Taken { segment: 0, offset: 0, len: 20, fresh: false }]);
+        assert_eq!(free.kept_bytes(), 40);
     }
 }

@@ -17,17 +17,18 @@
 //! - `space`: room of one kind (memory, disk): segments and leases; limits; giving back.
 //! - `free`: which parts of the segments are free, and which of them to use first.
 //! - `segment`: files and their mappings; the only module with `unsafe`.
-//! - `error`: what can go wrong.
+//! - `config`, `place`, `error`: limits and fill; who writes and where things are; what can go wrong.
 
+mod config;
 mod error;
 mod free;
+mod place;
 mod segment;
 mod space;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,100 +40,10 @@ use manyhands_proto::executor::Extent;
 use manyhands_proto::value::{Codec, INLINE_LIMIT, Value};
 use rustc_hash::FxBuildHasher;
 
+pub use crate::config::{StoreConfig, StoreStats};
 pub use crate::error::StoreError;
+pub use crate::place::{Loaded, Where, Writer};
 use crate::space::{Kind, Lease, NoRoom, Space};
-
-/// What a store may take, and where.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// Bytes of memory that objects, and what is kept for the next ones, may take together.
-    pub memory_limit: u64,
-    /// Where to spill to; `None`: nothing is ever spilled.
-    pub spill_dir: Option<PathBuf>,
-    /// Bytes on disk that spilled objects may take together.
-    pub disk_limit: u64,
-    /// Size of a segment in memory, in bytes. Larger objects get segments of their own.
-    pub segment_size: u64,
-    /// Size of a spill file, in bytes. Larger objects get files of their own.
-    pub spill_file_size: u64,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        StoreConfig {
-            memory_limit: u64::MAX,
-            spill_dir: None,
-            disk_limit: u64::MAX,
-            segment_size: 64 << 20,
-            spill_file_size: 1 << 30,
-        }
-    }
-}
-
-/// Who fills extents: an executor, by its number, or the daemon (and the clients in its process).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Writer(pub u32);
-
-impl Writer {
-    /// The process that the store is part of.
-    pub const DAEMON: Writer = Writer(u32::MAX);
-}
-
-/// Where an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
-    /// In memory: executors map it.
-    Memory {
-        /// Where exactly; `len` is the object's size.
-        extent: Extent,
-        /// How to read it.
-        codec: Codec,
-    },
-    /// On disk.
-    Disk {
-        /// Its size in bytes.
-        size: u64,
-        /// How to read it.
-        codec: Codec,
-    },
-}
-
-/// An object that came back from disk.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Loaded {
-    /// It is small: the caller has it now, and the store no more.
-    Inline(Value),
-    /// It lies in memory again.
-    Extent {
-        /// Where exactly; `len` is the object's size.
-        extent: Extent,
-        /// How to read it.
-        codec: Codec,
-    },
-}
-
-/// How full a store is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Objects, in memory and on disk.
-    pub objects: usize,
-    /// Bytes of memory granted, published, or held by readers after they were freed; whole pages.
-    pub used: u64,
-    /// Bytes of memory free, but kept for the next objects.
-    pub free_kept: u64,
-    /// The most that `used` and `free_kept` were together.
-    pub peak: u64,
-    /// Bytes of address space that segments in memory take.
-    pub mapped: u64,
-    /// Segments in memory.
-    pub segments: usize,
-    /// Bytes of objects on disk; whole pages.
-    pub spilled: u64,
-    /// Bytes on disk free, but kept for the next objects.
-    pub spill_kept: u64,
-    /// Spill files.
-    pub spill_files: usize,
-}
 
 /// The object store.
 #[derive(Debug)]

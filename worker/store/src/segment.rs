@@ -238,3 +238,46 @@ impl Range {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_cannot_map_for_writing_nor_shrink() {
+        let segment = Segment::in_memory(1, 1 << 16).unwrap();
+        let reader = segment.descriptor(false).unwrap();
+        assert!(Mapping::new(&reader, 1 << 16, false).is_ok());
+        let refused = Mapping::new(&reader, 1 << 16, true).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let writer = segment.descriptor(true).unwrap();
+        assert!(Mapping::new(&writer, 1 << 16, true).is_ok());
+        assert!(rustix::fs::ftruncate(&writer, 0).is_err(), "the size is sealed");
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read_and_no_child_inherits_the_way_to_write() {
+        let segment = Arc::new(Segment::in_memory(77_001, 1 << 16).unwrap());
+        let mut range = Range::new(segment, 4096, 8192);
+        range.fill().unwrap().fill(3);
+        assert!(range.bytes().unwrap().iter().all(|byte| *byte == 3));
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut own = maps.split("VmFlags").collect::<Vec<_>>();
+        let flags: Vec<&str> = own.split_off(1);
+        let written = maps.split("VmFlags").zip(flags).find(|(map, _)| {
+            map.lines().any(|line| line.contains("rw-s") && line.contains("manyhands-77001"))
+        });
+        let line = written.expect("the mapping is in smaps").1.lines().next().unwrap();
+        assert!(line.split_whitespace().any(|flag| flag == "dc"), "not DONTFORK: {line}");
+    }
+
+    #[test]
+    fn what_is_punched_is_gone() {
+        let segment = Arc::new(Segment::in_memory(1, 1 << 16).unwrap());
+        let mut range = Range::new(segment.clone(), 0, 1 << 16);
+        range.fill().unwrap().fill(3);
+        segment.punch(0, 1 << 15).unwrap();
+        let bytes = range.bytes().unwrap();
+        assert_eq!((bytes[0], bytes[1 << 15]), (0, 3));
+    }
+}
