@@ -17,9 +17,11 @@
 //! - `space`: room of one kind (memory, disk): segments and leases; limits; giving back.
 //! - `free`: which parts of the segments are free, and which of them to use first.
 //! - `segment`: files and their mappings; the only module with `unsafe`.
+//! - `copy`: copying large values.
 //! - `config`, `place`, `error`: limits and fill; who writes and where things are; what can go wrong.
 
 mod config;
+mod copy;
 mod error;
 mod free;
 mod place;
@@ -41,6 +43,7 @@ use manyhands_proto::value::{Codec, INLINE_LIMIT, Value};
 use rustc_hash::FxBuildHasher;
 
 pub use crate::config::{StoreConfig, StoreStats};
+use crate::copy::copy;
 pub use crate::error::StoreError;
 pub use crate::place::{Loaded, Where, Writer};
 use crate::space::{Kind, Lease, NoRoom, Space};
@@ -140,7 +143,7 @@ impl Store {
         let written = match grant.on_disk {
             true => grant.lease.range_mut().write(bytes),
             false => grant.lease.range_mut().fill().map(|room| {
-                room[..bytes.len()].copy_from_slice(bytes);
+                copy(&mut room[..bytes.len()], bytes);
             }),
         };
         self.lock_granted().insert((extent.segment, extent.offset), grant);
@@ -160,7 +163,7 @@ impl Store {
 
     /// Stores a copy of `bytes`, in memory, or on disk when memory is at its limit.
     pub fn put(&self, object: ObjectId, codec: Codec, bytes: &[u8]) -> Result<Where, StoreError> {
-        match self.put_with(object, codec, bytes.len() as u64, |room| room.copy_from_slice(bytes)) {
+        match self.put_with(object, codec, bytes.len() as u64, |room| copy(room, bytes)) {
             Err(StoreError::Full { .. }) if self.disk.is_some() => {
                 self.put_on_disk(object, codec, bytes)
             }
