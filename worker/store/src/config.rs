@@ -46,6 +46,8 @@ pub struct StoreStats {
     pub segments: usize,
     /// Bytes of objects on disk; whole pages.
     pub spilled: u64,
+    /// Bytes of objects that ever went to disk.
+    pub spilled_total: u64,
     /// Bytes on disk free, but kept for the next objects.
     pub spill_kept: u64,
     /// Spill files.

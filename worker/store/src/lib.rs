@@ -31,7 +31,7 @@ mod space;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -54,6 +54,7 @@ pub struct Store {
     index: DashMap<ObjectId, Object, FxBuildHasher>,
     memory: Arc<Space>,
     disk: Option<Arc<Space>>,
+    spilled_total: AtomicU64,
     /// Granted and not yet published, by segment and offset. A mutex may be locked under this one
     /// (a space's), never the other way round.
     granted: Mutex<HashMap<(u32, u64), Grant, FxBuildHasher>>,
@@ -104,7 +105,8 @@ impl Store {
             None => None,
         };
         let (index, granted) = (DashMap::default(), Mutex::default());
-        Ok(Arc::new(Store { index, memory, disk, granted }))
+        let spilled_total = AtomicU64::new(0);
+        Ok(Arc::new(Store { index, memory, disk, spilled_total, granted }))
     }
 
     /// Grants an extent of at least `size` bytes (whole pages) to a writer, in memory or in a spill
@@ -131,6 +133,9 @@ impl Store {
     ) -> Result<Where, StoreError> {
         let Grant { on_disk, mut lease, .. } = self.take_grant(writer, extent)?;
         lease.shrink(extent.len);
+        if on_disk {
+            self.spilled_total.fetch_add(extent.len, Ordering::Relaxed);
+        }
         Ok(self.insert(object, codec, extent.len, on_disk, lease))
     }
 
@@ -283,6 +288,7 @@ impl Store {
             mapped: memory.mapped,
             segments: memory.segments,
             spilled: disk.used,
+            spilled_total: self.spilled_total.load(Ordering::Relaxed),
             spill_kept: disk.kept,
             spill_files: disk.segments,
         }
@@ -320,6 +326,7 @@ impl Store {
             other => other,
         })?;
         lease.range_mut().write(bytes).map_err(unwritable)?;
+        self.spilled_total.fetch_add(size, Ordering::Relaxed);
         Ok(lease)
     }
 
