@@ -1,0 +1,453 @@
+//! A whole cluster under one seed: the loop that takes what comes next and lets it happen.
+
+use std::fmt::Write;
+use std::hash::Hasher;
+
+use manyhands_proto::client::{FromClient, Outcome};
+use manyhands_proto::{ObjectId, SessionId, Time, WorkerId};
+use manyhands_scheduler_core as scheduler;
+use manyhands_worker_core as worker;
+use rustc_hash::{FxHashMap, FxHasher};
+
+use crate::client::Client;
+use crate::rng::Rng;
+use crate::scenario::Scenario;
+use crate::worker::Worker;
+use crate::world::{Happening, World};
+
+/// Microseconds without any progress after which a run is taken to hang.
+const HANG_US: u64 = 60_000_000;
+
+/// A cluster.
+pub struct Cluster {
+    world: World,
+    scheduler: scheduler::Core,
+    inbox: Vec<scheduler::Event>,
+    turn_at: Time,
+    workers: Vec<Worker>,
+    clients: Vec<Client>,
+    sessions: FxHashMap<SessionId, usize>,
+    actions: ActionLog,
+    /// Sanity is checked after so many steps of a core.
+    sanity_every: u32,
+    steps: u32,
+    /// Everything that clients wanted has ended, and they have let go.
+    settled_at: Option<Time>,
+    last_done: Time,
+}
+
+/// What came of a run that went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// A hash of all actions of all cores, in order.
+    pub actions_hash: u64,
+    /// How many actions.
+    pub actions: u64,
+    /// Virtual microseconds until the last task ended.
+    pub makespan_us: u64,
+    /// The most bytes of objects that lay in stores and on disks at one time.
+    pub peak_bytes: u64,
+    /// Tasks planned, and attempts that ended well.
+    pub tasks: (u64, u64),
+    /// Results that clients looked at.
+    pub checked: u64,
+    /// Objects that went to disk.
+    pub spills: u64,
+    /// Connections that were cut.
+    pub cuts: u64,
+}
+
+/// A hash of every action, without keeping them.
+#[derive(Default)]
+struct ActionLog {
+    hasher: FxHasher,
+    count: u64,
+}
+
+impl Write for ActionLog {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.hasher.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl ActionLog {
+    fn add(&mut self, who: u64, action: &impl std::fmt::Debug) {
+        self.count += 1;
+        self.hasher.write_u64(who);
+        // Writing into a hasher cannot fail.
+        let _ = write!(self, "{action:?}");
+    }
+}
+
+impl Cluster {
+    /// A cluster in which nothing has happened yet.
+    pub fn new(scenario: Scenario, trace: bool) -> Cluster {
+        let Scenario { plan, workers, clients, faults, scheduler, sanity_every, losses, rng, .. } =
+            scenario;
+        let mut world = World::new(plan, faults, workers.len(), rng, trace);
+        let mut inbox = Vec::new();
+        let weather = world.faults.weather.clone();
+        let mut virtual_workers = Vec::new();
+        for (number, config) in workers.into_iter().enumerate() {
+            let worker = WorkerId(number as u32);
+            inbox.push(scheduler::Event::WorkerJoined { worker, spec: config.spec.clone() });
+            virtual_workers.push(Worker::new(number, config, weather.clone()));
+            world.after(0, Happening::WorkerTurn(number));
+        }
+        let mut sessions = FxHashMap::default();
+        for (number, client) in clients.iter().enumerate() {
+            let (session, lane) = (client.session, client.lane);
+            inbox.push(scheduler::Event::ClientJoined { session, lane });
+            sessions.insert(session, number);
+            world.after(0, Happening::ClientStep(number));
+        }
+        for (at, happening) in losses {
+            world.agenda.at(at, happening);
+        }
+        world.after(0, Happening::SchedulerTurn);
+        Cluster {
+            world,
+            scheduler: scheduler::Core::new(scheduler),
+            inbox,
+            turn_at: Time(0),
+            workers: virtual_workers,
+            clients,
+            sessions,
+            actions: ActionLog::default(),
+            sanity_every,
+            steps: 0,
+            settled_at: None,
+            last_done: Time(0),
+        }
+    }
+
+    /// Runs to the end. An error says what was not as it must be.
+    pub fn run(mut self) -> Result<Outline, String> {
+        while let Some((now, happening)) = self.world.agenda.next() {
+            self.world.now = now;
+            self.happen(happening);
+            if let Some(failure) = self.world.failure.take() {
+                return Err(failure);
+            }
+            if self.is_over() {
+                return self.close();
+            }
+            if now.since(self.world.record.progress) > HANG_US {
+                break;
+            }
+        }
+        if self.settled_at.is_some() { self.close() } else { Err(self.describe_hang()) }
+    }
+
+    /// Clients have let go of everything, and the news has had time to reach everybody.
+    fn is_over(&mut self) -> bool {
+        if self.settled_at.is_none() && self.clients.iter().all(Client::is_done) {
+            self.settled_at = Some(self.world.now);
+        }
+        self.settled_at.is_some_and(|at| self.world.now.since(at) > 10_000_000)
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Client(client, flight) => self.client_flight(client, flight),
+            Happening::Worker(worker, flight) => self.worker_flight(worker, flight),
+            Happening::SchedulerTurn => self.scheduler_turn(),
+            Happening::WorkerTurn(worker) => self.worker_turn(worker),
+            Happening::Event(worker, event) => {
+                if self.workers[worker].alive {
+                    self.workers[worker].deliver(event, &mut self.world);
+                }
+            }
+            Happening::ClientStep(client) => self.client_step(client),
+            Happening::ClientLost(client) => self.lose_client(client),
+            Happening::WorkerLost(worker) => self.lose_worker(worker),
+            other => self.in_a_worker(other),
+        }
+    }
+
+    fn in_a_worker(&mut self, happening: Happening) {
+        let world = &mut self.world;
+        match happening {
+            Happening::Step(worker, executor, frame) => {
+                self.workers[worker].step(executor, frame, world);
+            }
+            Happening::Death(worker, executor, frame) => {
+                self.workers[worker].strike(executor, frame, world);
+            }
+            Happening::Fetched { worker, from, object, on_disk } if self.workers[worker].alive => {
+                let found = self.workers[from].serve(object);
+                self.workers[worker].fetched(object, found, on_disk, world);
+            }
+            Happening::Spilled { worker, object, value } if self.workers[worker].alive => {
+                self.workers[worker].spilled(object, value, world);
+            }
+            Happening::Loaded { worker, object, on_disk } if self.workers[worker].alive => {
+                self.workers[worker].loaded(object, on_disk, world);
+            }
+            Happening::Sample(worker) => self.workers[worker].sample(world),
+            _ => {}
+        }
+    }
+
+    fn client_flight(&mut self, number: usize, flight: crate::world::ClientFlight) {
+        let (world, client) = (&mut self.world, &mut self.clients[number]);
+        if client.lost {
+            return;
+        }
+        let mut out = Vec::new();
+        let arrival = match client.link.arrive(flight, &mut world.rng, &mut out) {
+            Ok(arrival) => arrival,
+            Err(error) => return world.fail(format!("client {number}'s link: {error}")),
+        };
+        world.depart_client(number, out);
+        let session = client.session;
+        for message in arrival.up {
+            let event = scheduler::Event::FromClient { session, message };
+            let twice = self.clients[number].link.twice(&mut self.world.rng);
+            self.to_scheduler(event, twice);
+        }
+        for message in arrival.down {
+            let to_find = self.clients[number].told(message, &mut self.world);
+            self.find(number, to_find);
+        }
+    }
+
+    fn worker_flight(&mut self, number: usize, flight: crate::world::WorkerFlight) {
+        let (world, peer) = (&mut self.world, &mut self.workers[number]);
+        if !peer.alive {
+            return;
+        }
+        let mut out = Vec::new();
+        let arrival = match peer.link.arrive(flight, &mut world.rng, &mut out) {
+            Ok(arrival) => arrival,
+            Err(error) => return world.fail(format!("worker {number}'s link: {error}")),
+        };
+        world.depart_worker(number, out);
+        let worker = WorkerId(number as u32);
+        for message in arrival.down {
+            if peer.link.twice(&mut world.rng) {
+                peer.deliver(worker::Event::FromScheduler(message.clone()), world);
+            }
+            peer.deliver(worker::Event::FromScheduler(message), world);
+        }
+        for message in arrival.up {
+            let twice = self.workers[number].link.twice(&mut self.world.rng);
+            self.to_scheduler(scheduler::Event::FromWorker { worker, message }, twice);
+        }
+    }
+
+    /// The oracle's `get`: what a client holds lies where the scheduler says.
+    fn find(&mut self, client: usize, to_find: Vec<(ObjectId, Outcome)>) {
+        for (object, outcome) in to_find {
+            let Outcome::Stored { workers, .. } = &outcome else { continue };
+            let serve = |worker: &WorkerId| self.workers[worker.0 as usize].serve(object);
+            let found = workers.iter().find_map(serve);
+            let right = found.map(|(hash, _)| Some(hash) == self.world.plan.value(object));
+            let lossy = self.workers.iter().any(|worker| !worker.alive);
+            match right {
+                Some(true) => {}
+                Some(false) => self.world.fail(format!("{object} has a wrong value in its store")),
+                None if lossy || !self.clients[client].holds(object) => {}
+                None => {
+                    self.world.fail(format!("{object} is held, but lies with none of {workers:?}"));
+                }
+            }
+        }
+    }
+
+    fn to_scheduler(&mut self, event: scheduler::Event, twice: bool) {
+        if twice {
+            self.inbox.push(event.clone());
+        }
+        self.inbox.push(event);
+        let us = self.world.rng.below(self.world.faults.turn_us + 1);
+        self.wake_scheduler(self.world.now + us);
+    }
+
+    fn wake_scheduler(&mut self, at: Time) {
+        if at < self.turn_at {
+            self.turn_at = at;
+            self.world.agenda.at(at, Happening::SchedulerTurn);
+        }
+    }
+
+    fn scheduler_turn(&mut self) {
+        let now = self.world.now;
+        if now < self.turn_at {
+            return;
+        }
+        self.turn_at = Time::NEVER;
+        let mut actions = Vec::new();
+        for event in std::mem::take(&mut self.inbox) {
+            if self.world.trace {
+                println!("{:>9} scheduler <- {event:?}", now.0);
+            }
+            self.scheduler.handle(now, event, &mut actions);
+            if self.is_sanity_due() {
+                self.scheduler.sanity_check();
+            }
+        }
+        if self.scheduler.next_tick().is_some_and(|at| at <= now) {
+            self.scheduler.handle(now, scheduler::Event::Tick, &mut actions);
+        }
+        self.scheduler.round(now, &mut actions);
+        if self.is_sanity_due() {
+            self.scheduler.sanity_check();
+        }
+        for action in actions {
+            self.scheduler_action(action);
+        }
+        if let Some(at) = self.scheduler.next_tick() {
+            // A tick in the past would be a turn without end.
+            self.wake_scheduler(at.max(now + 1));
+        }
+    }
+
+    fn scheduler_action(&mut self, action: scheduler::Action) {
+        if self.world.trace {
+            println!("{:>9} scheduler -> {action:?}", self.world.now.0);
+        }
+        self.actions.add(u64::MAX, &action);
+        let world = &mut self.world;
+        match action {
+            scheduler::Action::ToClient { session, message } => {
+                let mut out = Vec::new();
+                let Some(&client) = self.sessions.get(&session) else {
+                    return world.fail(format!("the scheduler spoke to {session:?}, unknown"));
+                };
+                self.clients[client].link.send_down(message, &mut world.rng, &mut out);
+                world.depart_client(client, out);
+            }
+            scheduler::Action::ToWorker { worker, message } => {
+                let number = worker.0 as usize;
+                let mut out = Vec::new();
+                self.workers[number].link.send_down(message, &mut world.rng, &mut out);
+                world.depart_worker(number, out);
+            }
+        }
+    }
+
+    fn worker_turn(&mut self, number: usize) {
+        let worker = &mut self.workers[number];
+        let actions = worker.turn(&mut self.world);
+        for action in &actions {
+            self.actions.add(number as u64, action);
+        }
+        worker.act(actions, &mut self.world);
+        for (put, message) in std::mem::take(&mut worker.placed) {
+            let client = self.world.plan.jobs[put.job].client;
+            self.clients[client].placed(message, &mut self.world);
+        }
+        if self.is_sanity_due() {
+            self.workers[number].core.sanity_check();
+        }
+    }
+
+    fn is_sanity_due(&mut self) -> bool {
+        self.steps = self.steps.wrapping_add(1);
+        self.steps.is_multiple_of(self.sanity_every)
+    }
+
+    fn client_step(&mut self, number: usize) {
+        let was_open = !self.clients[number].closed;
+        let puts = self.clients[number].step(&mut self.world);
+        for put in puts {
+            let worker = put.at.unwrap_or(0);
+            self.workers[worker].put(put, &mut self.world);
+        }
+        if was_open && self.clients[number].closed {
+            self.last_done = self.world.now;
+        }
+    }
+
+    fn lose_client(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        if !client.is_done() {
+            client.lost = true;
+            let session = client.session;
+            self.to_scheduler(scheduler::Event::ClientLost { session }, false);
+        }
+    }
+
+    fn lose_worker(&mut self, number: usize) {
+        self.workers[number].lose(&mut self.world);
+        let worker = WorkerId(number as u32);
+        self.to_scheduler(scheduler::Event::WorkerLost { worker }, false);
+    }
+
+    /// Everything has ended: nothing may be left anywhere.
+    fn close(self) -> Result<Outline, String> {
+        let mut leaks = Vec::new();
+        let known = self.scheduler.tasks_known();
+        if known > 0 {
+            leaks.push(format!("the scheduler still knows {known} tasks and objects"));
+        }
+        for (number, worker) in self.workers.iter().enumerate().filter(|(_, worker)| worker.alive) {
+            let remains = worker.store.remains();
+            let (objects, attempts) = worker.core.holdings();
+            let busy = worker.busy_executors();
+            if !remains.is_empty() || objects + attempts + busy > 0 {
+                leaks.push(format!(
+                    "worker {number} still has {objects} objects, {attempts} attempts and {busy} \
+                     busy executors; in its store: {remains:?}"
+                ));
+            }
+        }
+        if !leaks.is_empty() {
+            leaks.truncate(5);
+            return Err(format!("leaks: {}", leaks.join("; ")));
+        }
+        Ok(self.outline())
+    }
+
+    fn outline(&self) -> Outline {
+        let cuts = self.workers.iter().map(|worker| u64::from(worker.link.cuts)).sum::<u64>()
+            + self.clients.iter().map(|client| u64::from(client.link.cuts)).sum::<u64>();
+        Outline {
+            actions_hash: self.actions.hasher.finish(),
+            actions: self.actions.count,
+            makespan_us: self.world.record.last_end.0,
+            peak_bytes: self.world.bytes.1,
+            tasks: (self.world.plan.tasks.len() as u64, self.world.record.well),
+            checked: self.clients.iter().map(|client| client.checked).sum(),
+            spills: self.workers.iter().map(|worker| worker.store.spills).sum(),
+            cuts,
+        }
+    }
+
+    /// What waits, and what the cores say why.
+    fn describe_hang(mut self) -> String {
+        let mut text = format!("hangs since {} us", self.world.record.progress.0);
+        let began = self.world.now;
+        for client in &mut self.clients {
+            let waiting: Vec<ObjectId> = client.waits_for().take(8).collect();
+            let all = client.waits_for().count();
+            let _ = write!(text, "\n  a client waits for {all} objects");
+            for (query, object) in waiting.into_iter().enumerate() {
+                let (query, task) = (query as u64, object.task);
+                client.say(FromClient::Explain { query, task }, &mut self.world);
+                let _ = write!(text, "\n  question {query}: {object}");
+            }
+        }
+        while let Some((now, happening)) = self.world.agenda.next() {
+            self.world.now = now;
+            self.happen(happening);
+            if now.since(began) > 5_000_000 {
+                break;
+            }
+        }
+        for client in &self.clients {
+            for (query, explanation) in &client.explanations {
+                let (state, reason) = (explanation.state, &explanation.reason);
+                let _ = write!(text, "\n  answer {query}: {state:?}: {reason}");
+            }
+        }
+        text
+    }
+}
+
+/// A generator for one purpose of a seed.
+pub fn stream(seed: u64, purpose: u64) -> Rng {
+    Rng::new(crate::rng::mix2(seed, purpose))
+}

@@ -1,0 +1,579 @@
+//! A virtual executor: claims what it was fed in order, and plays each task as it was planned.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use manyhands_proto::client::{FromClient, Outcome, PutPlace, ToClient};
+use manyhands_proto::executor::{End, Extent, Place, Returned, ReturnedBytes, Run};
+use manyhands_proto::task::{Death, FailureKind};
+use manyhands_proto::value::{Codec, ObjectMeta};
+use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
+use manyhands_worker_core::{Event, ExecutorId};
+
+use crate::nested;
+use crate::plan::{Ending, Plan, TaskNo, TaskPlan, decode_value, encode_args, encode_value, is_inline};
+use crate::record::Fate;
+use crate::store::Store;
+use crate::world::{Happening, World};
+
+/// A process.
+#[derive(Debug)]
+pub struct Executor {
+    worker: usize,
+    id: ExecutorId,
+    /// Its process id.
+    pub pid: u32,
+    /// It has started and not died.
+    pub alive: bool,
+    ring: VecDeque<Run>,
+    stack: Vec<Frame>,
+    frames: u64,
+    requests: u64,
+}
+
+/// A claimed task.
+#[derive(Debug)]
+struct Frame {
+    number: u64,
+    run: Run,
+    no: TaskNo,
+    began: Time,
+    step: Step,
+    /// Mapped for reading.
+    pinned: Vec<Extent>,
+    /// Granted for writing: what is not returned comes back at the end.
+    granted: Vec<Extent>,
+    returned: Vec<Returned>,
+    /// Results that came while others were still waited for, to be read from the store.
+    to_read: Vec<ObjectId>,
+    /// It waits, or has waited: its slot is lent away.
+    lent: bool,
+    /// Something that it waited for failed: the task fails with it.
+    broken: bool,
+}
+
+/// Where a task is.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// Runs, up to the middle if it does something there.
+    First,
+    /// Waits for room for the value that it puts.
+    Putting(u64),
+    /// Waits for these objects.
+    Waiting(Vec<ObjectId>),
+    /// Reads these objects, one after the other.
+    Reading(Vec<ObjectId>),
+    /// Runs to its end.
+    Second,
+    /// Waits for room for its next value.
+    Writing(u64),
+}
+
+/// What the executor needs of the world around it.
+pub struct Around<'a> {
+    /// The world.
+    pub world: &'a mut World,
+    /// Its worker's store.
+    pub store: &'a mut Store,
+}
+
+impl Executor {
+    /// A process that is starting.
+    pub fn new(worker: usize, id: ExecutorId) -> Executor {
+        let pid = 1000 * (worker as u32 + 1) + id.0;
+        let (ring, stack) = (VecDeque::new(), Vec::new());
+        Executor { worker, id, pid, alive: false, ring, stack, frames: 0, requests: 0 }
+    }
+
+    /// A task enters the ring.
+    pub fn feed(&mut self, run: Run, around: &mut Around) {
+        if !self.alive {
+            around.world.fail(format!("worker {} fed {:?}, which is not alive", self.worker, self.id));
+        }
+        self.ring.push_back(run);
+        self.claim(around);
+    }
+
+    /// Takes a task out of the ring again, if it has not been claimed.
+    pub fn take_back(&mut self, task: TaskId, attempt: u32) -> bool {
+        let found = self.ring.iter().position(|run| (run.task, run.attempt) == (task, attempt));
+        found.map(|place| self.ring.remove(place)).is_some()
+    }
+
+    /// Claims the next task of the ring, if nothing runs.
+    fn claim(&mut self, around: &mut Around) {
+        while self.stack.is_empty() && self.alive {
+            let Some(run) = self.ring.pop_front() else { return };
+            self.begin(run, around);
+        }
+    }
+
+    /// A task begins on top of the blocked one.
+    pub fn run_in_place(&mut self, run: Run, around: &mut Around) {
+        if !self.stack.last().is_some_and(Frame::is_blocked) {
+            around.world.fail(format!("{:?} got {} in place of nothing", self.id, run.task));
+        }
+        self.begin(run, around);
+    }
+
+    fn begin(&mut self, run: Run, around: &mut Around) {
+        let world = &mut *around.world;
+        let plan = Rc::clone(&world.plan);
+        let Some(&no) = plan.by_id.get(&run.task) else {
+            return world.fail(format!("{} was run, which nobody submitted", run.task));
+        };
+        let claimed = world.record.claim(no, run.attempt, self.worker, world.now);
+        world.check(&run.task.to_string(), claimed);
+        let task = &plan.tasks[no];
+        let number = self.frames;
+        self.frames += 1;
+        self.stack.push(Frame {
+            number,
+            no,
+            began: around.world.now,
+            step: Step::First,
+            pinned: read_inputs(task, &run, around),
+            granted: run.grant.into_iter().collect(),
+            returned: Vec::new(),
+            to_read: Vec::new(),
+            lent: false,
+            broken: false,
+            run,
+        });
+        self.plan_steps(task, number, around.world);
+    }
+
+    fn plan_steps(&self, task: &TaskPlan, number: u64, world: &mut World) {
+        if !matches!(task.ending, Ending::Hangs | Ending::Swells(_)) {
+            let us = if task.pauses() { task.duration_us / 2 } else { task.duration_us };
+            world.after(us, Happening::Step(self.worker, self.id, number));
+        }
+        if world.rng.chance(world.faults.executor_death) {
+            let us = world.rng.below(task.duration_us + 1);
+            world.after(us, Happening::Death(self.worker, self.id, number));
+        }
+    }
+
+    /// Whether the frame of that number is still on the stack.
+    pub fn has(&self, number: u64) -> bool {
+        self.alive && self.stack.iter().any(|frame| frame.number == number)
+    }
+
+    /// The top frame's time has come.
+    pub fn step(&mut self, number: u64, around: &mut Around) {
+        if !self.alive || self.stack.last().is_none_or(|frame| frame.number != number) {
+            return;
+        }
+        match self.stack.last().map(|frame| &frame.step) {
+            Some(Step::First) => self.first_half_done(around),
+            Some(Step::Second) => self.finish(around),
+            _ => {}
+        }
+    }
+
+    fn first_half_done(&mut self, around: &mut Around) {
+        let plan = Rc::clone(&around.world.plan);
+        let no = self.top().no;
+        let task = &plan.tasks[no];
+        let begun = around.world.record.attempts(no).len() as u32;
+        match task.ending {
+            Ending::Crashes(first) if begun <= first => return self.die(Fate::Died, around),
+            Ending::Errs(first) if begun <= first => return self.end_with_error(task, around),
+            _ if !task.pauses() => return self.finish(around),
+            _ => {}
+        }
+        match task.puts {
+            Some(size) if is_inline(size) => {
+                let object = plan.put_by(no);
+                let value = encode_value(plan.value(object).unwrap_or(0), size);
+                self.say_put(object, size, PutPlace::Inline(value.bytes), around.world);
+                self.submit(around);
+            }
+            Some(size) => {
+                let request = self.request(size, around.world);
+                self.top().step = Step::Putting(request);
+            }
+            None => self.submit(around),
+        }
+    }
+
+    /// Names a value that was put, and lets it go again: the name suffices to see it freed.
+    fn say_put(&mut self, object: ObjectId, size: u64, place: PutPlace, world: &mut World) {
+        let meta = ObjectMeta { codec: Codec::RAW, size, contains: Vec::new() };
+        self.say(FromClient::Put { object, meta, place }, world);
+        self.say(FromClient::Release { objects: vec![object] }, world);
+    }
+
+    /// Submits the children and waits for them.
+    fn submit(&mut self, around: &mut Around) {
+        let plan = Rc::clone(&around.world.plan);
+        let no = self.top().no;
+        let messages = nested::submission(&plan, no);
+        if messages.is_empty() {
+            return self.second_half(around.world);
+        }
+        for message in messages {
+            self.say(message, around.world);
+        }
+        let waits_for = nested::results(&plan, no);
+        let event = Event::Blocked {
+            executor: self.id,
+            task: self.top().run.task,
+            attempt: self.top().run.attempt,
+            waits_for: waits_for.clone(),
+        };
+        around.world.tell(self.worker, 0, event);
+        self.top().lent = true;
+        self.top().step = Step::Waiting(waits_for);
+    }
+
+    fn second_half(&mut self, world: &mut World) {
+        let us = world.plan.tasks[self.top().no].duration_us.div_ceil(2);
+        let number = self.top().number;
+        self.top().step = Step::Second;
+        world.after(us, Happening::Step(self.worker, self.id, number));
+    }
+
+    /// The scheduler tells a running task something.
+    pub fn told(&mut self, task: TaskId, message: ToClient, around: &mut Around) {
+        let ToClient::Ended { ends } = message else { return };
+        let plan = Rc::clone(&around.world.plan);
+        let Some(frame) = self.stack.iter_mut().find(|frame| frame.run.task == task) else { return };
+        for (object, outcome) in ends {
+            let Step::Waiting(left) = &mut frame.step else { continue };
+            let before = left.len();
+            left.retain(|&waited| waited != object);
+            if left.len() == before {
+                continue;
+            }
+            match outcome {
+                Outcome::Value(value) if decode_value(&value) == plan.value(object) => {}
+                Outcome::Value(_) => around.world.fail(format!("{task} got a wrong {object}")),
+                Outcome::Stored { .. } => frame.to_read.push(object),
+                Outcome::Failed(_) => frame.broken = true,
+            }
+        }
+        self.go_on(around);
+    }
+
+    /// The top frame goes on if what it waited for is there.
+    fn go_on(&mut self, around: &mut Around) {
+        let Some(frame) = self.stack.last_mut() else { return };
+        if !matches!(&frame.step, Step::Waiting(left) if left.is_empty()) {
+            return;
+        }
+        let (task, attempt) = (frame.run.task, frame.run.attempt);
+        frame.step = Step::Reading(std::mem::take(&mut frame.to_read));
+        around.world.tell(self.worker, 0, Event::Unblocked { executor: self.id, task, attempt });
+        self.read_next(around);
+    }
+
+    fn read_next(&mut self, around: &mut Around) {
+        let (executor, task) = (self.id, self.top().run.task);
+        let Step::Reading(left) = &self.top().step else { return };
+        match left.last() {
+            Some(&object) => {
+                let event = Event::ReadRequested { executor, task, object };
+                around.world.tell(self.worker, 0, event);
+            }
+            None => self.second_half(around.world),
+        }
+    }
+
+    /// Answer to a wish to read.
+    pub fn readable(
+        &mut self,
+        object: ObjectId,
+        place: Result<Place, String>,
+        around: &mut Around,
+    ) {
+        let Some(frame) = self.stack.last_mut() else { return };
+        let Step::Reading(left) = &mut frame.step else { return };
+        if left.last() != Some(&object) {
+            return;
+        }
+        left.pop();
+        match place {
+            Ok(place) => {
+                if let Place::Extent { extent, .. } = &place {
+                    around.store.pin(*extent);
+                    frame.pinned.push(*extent);
+                }
+                check_place(object, &place, around);
+            }
+            Err(_) => frame.broken = true,
+        }
+        self.read_next(around);
+    }
+
+    /// Answer to a wish for an extent.
+    pub fn granted(&mut self, request: u64, extent: Result<Extent, String>, around: &mut Around) {
+        let Some(frame) = self.stack.last_mut() else {
+            return self.give_back(extent, around);
+        };
+        match frame.step {
+            Step::Putting(asked) if asked == request => {
+                let Ok(extent) = extent else { return self.end_with_value_error(around) };
+                self.put_into(extent, around);
+            }
+            Step::Writing(asked) if asked == request => {
+                let Ok(extent) = extent else { return self.end_with_value_error(around) };
+                frame.granted.push(extent);
+                self.write(extent, around);
+                self.finish(around);
+            }
+            _ => self.give_back(extent, around),
+        }
+    }
+
+    fn give_back(&mut self, extent: Result<Extent, String>, around: &mut Around) {
+        if let Ok(extent) = extent {
+            let dropped = around.store.drop_extent(extent);
+            around.world.check("an extent that nobody waits for", dropped);
+        }
+    }
+
+    fn put_into(&mut self, extent: Extent, around: &mut Around) {
+        let plan = Rc::clone(&around.world.plan);
+        let no = self.top().no;
+        let object = plan.put_by(no);
+        let wrote = around.store.write(extent, plan.value(object).unwrap_or(0));
+        around.world.check("put", wrote);
+        let published = around.store.publish(object, extent);
+        around.world.check("put", published);
+        let meta = ObjectMeta { codec: Codec::RAW, size: extent.len, contains: Vec::new() };
+        let event = Event::Stored { object, meta, extent: Some(extent), executor: self.id };
+        around.world.tell(self.worker, 0, event);
+        let place = PutPlace::Stored(WorkerId(self.worker as u32));
+        self.say_put(object, extent.len, place, around.world);
+        self.submit(around);
+    }
+
+    /// Makes the values that are still to be made; asks for room where it must.
+    fn finish(&mut self, around: &mut Around) {
+        let plan = Rc::clone(&around.world.plan);
+        let task = &plan.tasks[self.top().no];
+        if self.top().broken {
+            return self.end_with_error(task, around);
+        }
+        while let Some(&size) = task.outputs.get(self.top().returned.len()) {
+            let index = self.top().returned.len() as u32;
+            let hash = plan.value(task.id.object(index)).unwrap_or(0);
+            let grant = self.top().run.grant.take().filter(|extent| extent.len >= size);
+            if is_inline(size) {
+                let bytes = ReturnedBytes::Inline(encode_value(hash, size).bytes);
+                self.return_value(&plan, bytes);
+            } else if let Some(extent) = grant {
+                self.write(Extent { len: size, ..extent }, around);
+            } else {
+                let request = self.request(size, around.world);
+                self.top().step = Step::Writing(request);
+                return;
+            }
+        }
+        let released = nested::results_to_release(&plan, self.top().no);
+        if !released.is_empty() && around.world.rng.chance(50_000) {
+            self.say(FromClient::Release { objects: released }, around.world);
+        }
+        let values = std::mem::take(&mut self.top().returned);
+        self.end(Ok(values), Fate::Well, around);
+    }
+
+    /// Writes the next value into an extent.
+    fn write(&mut self, extent: Extent, around: &mut Around) {
+        let plan = Rc::clone(&around.world.plan);
+        let task = &plan.tasks[self.top().no];
+        let index = self.top().returned.len();
+        let used = Extent { len: task.outputs[index], ..extent };
+        let hash = plan.value(task.id.object(index as u32)).unwrap_or(0);
+        let wrote = around.store.write(used, hash);
+        around.world.check(&task.id.to_string(), wrote);
+        self.return_value(&plan, ReturnedBytes::Extent(used));
+    }
+
+    fn return_value(&mut self, plan: &Plan, bytes: ReturnedBytes) {
+        let first = self.top().returned.is_empty();
+        let contains = if first { nested::handed_over(plan, self.top().no) } else { Vec::new() };
+        self.top().returned.push(Returned { codec: Codec::RAW, bytes, contains });
+    }
+
+    fn request(&mut self, size: u64, world: &mut World) -> u64 {
+        let request = self.requests;
+        self.requests += 1;
+        let (executor, task) = (self.id, self.top().run.task);
+        world.tell(self.worker, 0, Event::AllocRequested { executor, request, task, size });
+        request
+    }
+
+    fn end_with_error(&mut self, task: &TaskPlan, around: &mut Around) {
+        let message = format!("{} went wrong", task.id);
+        let kind = if task.id.seq.is_multiple_of(2) {
+            FailureKind::Error { message }
+        } else {
+            FailureKind::Panicked { message, backtrace: String::new() }
+        };
+        self.end(Err(kind), Fate::Erred, around);
+    }
+
+    fn end_with_value_error(&mut self, around: &mut Around) {
+        let kind = FailureKind::Value { message: "no room for the value".to_owned() };
+        self.end(Err(kind), Fate::Erred, around);
+    }
+
+    /// The top frame ends; the next goes on, or the next task of the ring begins.
+    fn end(&mut self, result: Result<Vec<Returned>, FailureKind>, fate: Fate, around: &mut Around) {
+        let Some(frame) = self.stack.pop() else { return };
+        let world = &mut *around.world;
+        world.record.end(frame.no, frame.run.attempt, fate, world.now);
+        for extent in &frame.pinned {
+            around.store.unpin(*extent);
+        }
+        settle_extents(&frame, result.as_deref().unwrap_or_default(), around);
+        let end = End {
+            task: frame.run.task,
+            attempt: frame.run.attempt,
+            duration_us: around.world.now.since(frame.began) as u32,
+            printed: None,
+            result: result.map(Into::into).map_err(Box::new),
+        };
+        around.world.tell(self.worker, 0, Event::TaskEnded { executor: self.id, end });
+        self.go_on(around);
+        self.claim(around);
+    }
+
+    /// SIGINT: a task that heeds it ends soon, if it is the one that runs.
+    pub fn interrupt(
+        &mut self,
+        task: TaskId,
+        attempt: u32,
+        around: &mut Around,
+    ) {
+        let plan = Rc::clone(&around.world.plan);
+        let Some(frame) = self.stack.last_mut() else { return };
+        if (frame.run.task, frame.run.attempt) != (task, attempt) || !plan.tasks[frame.no].heeds {
+            return;
+        }
+        let message = "interrupted".to_owned();
+        self.end(Err(FailureKind::Error { message }), Fate::Stopped, around);
+    }
+
+    /// The process ends under whatever it runs. Nothing of it is heard again.
+    pub fn die(&mut self, fate: Fate, around: &mut Around) {
+        if !self.alive {
+            return;
+        }
+        self.alive = false;
+        self.abandon(fate, around);
+        let signal = if fate == Fate::Died { 11 } else { 9 };
+        let death = Death {
+            signal: Some(signal),
+            exit_code: None,
+            peak_memory: 1 << 20,
+            stderr_tail: String::new(),
+        };
+        let us = around.world.rng.below(300);
+        around.world.tell(self.worker, us, Event::ExecutorDied { executor: self.id, death });
+    }
+
+    /// What ran ends so, without a word.
+    pub fn abandon(&mut self, fate: Fate, around: &mut Around) {
+        let mut fate = fate;
+        while let Some(frame) = self.stack.pop() {
+            let world = &mut *around.world;
+            world.record.end(frame.no, frame.run.attempt, fate, world.now);
+            for extent in &frame.pinned {
+                around.store.unpin(*extent);
+            }
+            settle_extents(&frame, &[], around);
+            // Whoever waited under the one that was stopped goes down with it.
+            if fate == Fate::Stopped {
+                fate = Fate::Died;
+            }
+        }
+        self.ring.clear();
+    }
+
+    /// The memory that its running task owns.
+    pub fn memory(&self, world: &World) -> u64 {
+        match self.stack.last().map(|frame| &world.plan.tasks[frame.no].ending) {
+            Some(Ending::Swells(bytes)) => *bytes,
+            _ => 1 << 20,
+        }
+    }
+
+    /// The task that runs now, in a slot of its own: not one that is blocked, nor one that goes on
+    /// again while others still run in the slot that it has lent.
+    pub fn running(&self) -> Option<TaskNo> {
+        self.stack.last().filter(|frame| !frame.lent).map(|frame| frame.no)
+    }
+
+    /// Whether anything is claimed or fed.
+    pub fn is_idle(&self) -> bool {
+        self.stack.is_empty() && self.ring.is_empty()
+    }
+
+    fn say(&mut self, message: FromClient, world: &mut World) {
+        let (executor, run) = (self.id, &self.top().run);
+        let (task, attempt) = (run.task, run.attempt);
+        world.tell(self.worker, 0, Event::FromTask { executor, task, attempt, message });
+    }
+
+    fn top(&mut self) -> &mut Frame {
+        self.stack.last_mut().expect("only a running task takes steps")
+    }
+}
+
+impl Frame {
+    fn is_blocked(&self) -> bool {
+        matches!(self.step, Step::Waiting(_))
+    }
+}
+
+/// Publishes what was returned in extents; the rest of what was granted comes back.
+fn settle_extents(frame: &Frame, returned: &[Returned], around: &mut Around) {
+    let mut unused = frame.granted.clone();
+    for (index, value) in returned.iter().enumerate() {
+        if let ReturnedBytes::Extent(extent) = value.bytes {
+            unused.retain(|granted| granted.segment != extent.segment);
+            let object = frame.run.task.object(index as u32);
+            let published = around.store.publish(object, extent);
+            around.world.check(&object.to_string(), published);
+        }
+    }
+    for extent in unused {
+        let dropped = around.store.drop_extent(extent);
+        around.world.check("a granted extent", dropped);
+    }
+}
+
+/// Looks at a task's arguments as it would see them; pins what it maps.
+fn read_inputs(task: &TaskPlan, run: &Run, around: &mut Around) -> Vec<Extent> {
+    let mut pinned = Vec::new();
+    if run.args[..] != encode_args(task)[..] {
+        around.world.fail(format!("{} got another task's arguments", task.id));
+    }
+    if run.outputs as usize != task.outputs.len() || run.inputs.len() != task.inputs.len() {
+        around.world.fail(format!("{} got a wrong number of inputs or outputs", task.id));
+    }
+    for (object, place) in task.inputs.iter().zip(&run.inputs) {
+        if let Place::Extent { extent, .. } = place {
+            around.store.pin(*extent);
+            pinned.push(*extent);
+        }
+        check_place(*object, place, around);
+    }
+    pinned
+}
+
+fn check_place(object: ObjectId, place: &Place, around: &mut Around) {
+    let found = match place {
+        Place::Inline(value) => decode_value(value).ok_or_else(|| "an empty value".to_owned()),
+        Place::Extent { extent, .. } => around.store.read(*extent),
+    };
+    let right = around.world.plan.value(object);
+    match found {
+        Ok(hash) if Some(hash) == right => {}
+        Ok(_) => around.world.fail(format!("a task read a wrong value for {object}")),
+        Err(what) => around.world.fail(format!("a task wanted {object} and {what}")),
+    }
+}

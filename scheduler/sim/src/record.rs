@@ -1,0 +1,107 @@
+//! What the tasks of a run did: every attempt that an executor claimed, and how it ended.
+
+use manyhands_proto::Time;
+use rustc_hash::FxHashSet;
+
+use crate::plan::TaskNo;
+
+/// How an attempt ended, as its executor saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It still runs.
+    Running,
+    /// With values.
+    Well,
+    /// With an error of its own.
+    Erred,
+    /// Its executor died, not by the worker's will.
+    Died,
+    /// The worker stopped it, by interrupt or kill.
+    Stopped,
+    /// Its worker was lost.
+    Lost,
+}
+
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// Its number.
+    pub attempt: u32,
+    /// Where it ran.
+    pub worker: usize,
+    /// When it was claimed.
+    pub began: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// How it ended.
+    pub fate: Fate,
+}
+
+/// Every attempt of every task.
+#[derive(Debug, Default)]
+pub struct Record {
+    attempts: Vec<Vec<Attempt>>,
+    claimed: FxHashSet<(TaskNo, u32)>,
+    /// When something last went on.
+    pub progress: Time,
+    /// When an attempt last ended well.
+    pub last_end: Time,
+    /// Attempts that ended well.
+    pub well: u64,
+}
+
+impl Record {
+    /// An empty record of so many tasks.
+    pub fn new(tasks: usize) -> Record {
+        Record { attempts: vec![Vec::new(); tasks], ..Record::default() }
+    }
+
+    /// An executor claims an attempt. Nobody may claim it again, and no other of the task may run.
+    pub fn claim(
+        &mut self,
+        no: TaskNo,
+        attempt: u32,
+        worker: usize,
+        now: Time,
+    ) -> Result<(), String> {
+        self.progress = now;
+        if !self.claimed.insert((no, attempt)) {
+            return Err(format!("attempt {attempt} was claimed a second time"));
+        }
+        let attempts = &mut self.attempts[no];
+        if let Some(other) = attempts.iter().find(|other| other.fate == Fate::Running) {
+            let (number, worker) = (other.attempt, other.worker);
+            return Err(format!(
+                "attempt {attempt} began while attempt {number} runs on worker {worker}"
+            ));
+        }
+        if attempts.iter().any(|other| other.fate == Fate::Well) {
+            return Err(format!("attempt {attempt} began after one had ended well"));
+        }
+        attempts.push(Attempt { attempt, worker, began: now, ended: now, fate: Fate::Running });
+        Ok(())
+    }
+
+    /// An attempt ended.
+    pub fn end(&mut self, no: TaskNo, attempt: u32, fate: Fate, now: Time) {
+        self.progress = now;
+        if fate == Fate::Well {
+            self.well += 1;
+            self.last_end = now;
+        }
+        let mut attempts = self.attempts[no].iter_mut();
+        if let Some(record) = attempts.find(|record| record.attempt == attempt) {
+            (record.fate, record.ended) = (fate, now);
+        }
+    }
+
+    /// All attempts of a task that began, in order.
+    pub fn attempts(&self, no: TaskNo) -> &[Attempt] {
+        &self.attempts[no]
+    }
+
+    /// Attempts of a task that ended so.
+    pub fn count(&self, no: TaskNo, fate: Fate) -> u32 {
+        self.attempts[no].iter().filter(|attempt| attempt.fate == fate).count() as u32
+    }
+}

@@ -1,0 +1,490 @@
+//! A virtual worker: a real core in a virtual shell, which does what the core wants done.
+
+use std::collections::BTreeMap;
+
+use manyhands_proto::client::{FromClient, PutPlace};
+use manyhands_proto::executor::ToExecutor;
+use manyhands_proto::value::{Codec, ObjectMeta, Value};
+use manyhands_proto::worker::{FromWorker, ToWorker};
+use manyhands_proto::{ObjectId, Time, WorkerId};
+use manyhands_worker_core::event::LocalValue;
+use manyhands_worker_core::{Action, Config, Core, Event, ExecutorId};
+
+use crate::executor::{Around, Executor};
+use crate::network::Link;
+use crate::nested;
+use crate::plan::{PutPlan, decode_value, encode_value, is_inline};
+use crate::record::Fate;
+use crate::store::Store;
+use crate::world::{Happening, World};
+
+/// A worker.
+pub struct Worker {
+    number: usize,
+    /// Its core.
+    pub core: Core,
+    config: Config,
+    /// Its store.
+    pub store: Store,
+    /// Its link to the scheduler.
+    pub link: Link<ToWorker, FromWorker>,
+    /// It has not been lost.
+    pub alive: bool,
+    executors: BTreeMap<ExecutorId, Executor>,
+    inbox: Vec<Event>,
+    turn_at: Time,
+    sampling: bool,
+    bytes: u64,
+    /// Large values that a client in this process puts, by the number of the request.
+    puts: BTreeMap<u64, PutPlan>,
+    /// Puts that have found their place, and of which the scheduler may be told.
+    pub placed: Vec<(PutPlan, FromClient)>,
+}
+
+impl Worker {
+    /// A worker with nothing in it.
+    pub fn new(number: usize, config: Config, weather: crate::network::Weather) -> Worker {
+        Worker {
+            number,
+            core: Core::new(WorkerId(number as u32), config.clone()),
+            config,
+            store: Store::default(),
+            link: Link::new(weather),
+            alive: true,
+            executors: BTreeMap::new(),
+            inbox: Vec::new(),
+            turn_at: Time::NEVER,
+            sampling: false,
+            bytes: 0,
+            puts: BTreeMap::new(),
+            placed: Vec::new(),
+        }
+    }
+
+    /// Something for the core; it takes it at its next turn.
+    pub fn deliver(&mut self, event: Event, world: &mut World) {
+        match &event {
+            Event::ExecutorDied { executor, .. } => {
+                self.executors.remove(executor);
+            }
+            Event::ExecutorStarted { executor, .. } => {
+                if let Some(executor) = self.executors.get_mut(executor) {
+                    executor.alive = true;
+                }
+            }
+            _ => {}
+        }
+        self.inbox.push(event);
+        let us = world.rng.below(world.faults.turn_us + 1);
+        self.wake_at(world.now + us, world);
+    }
+
+    /// Makes sure of a turn at that time at the latest.
+    pub fn wake_at(&mut self, at: Time, world: &mut World) {
+        if at < self.turn_at {
+            self.turn_at = at;
+            world.agenda.at(at, Happening::WorkerTurn(self.number));
+        }
+    }
+
+    /// Takes a turn: all that came in, then one round.
+    pub fn turn(&mut self, world: &mut World) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if !self.alive || world.now < self.turn_at {
+            return actions;
+        }
+        self.turn_at = Time::NEVER;
+        for event in std::mem::take(&mut self.inbox) {
+            if world.trace {
+                println!("{:>9} worker {} <- {event:?}", world.now.0, self.number);
+            }
+            self.core.handle(world.now, event, &mut actions);
+        }
+        if self.core.next_tick().is_some_and(|at| at <= world.now) {
+            self.core.handle(world.now, Event::Tick, &mut actions);
+        }
+        self.core.round(world.now, &mut actions);
+        actions
+    }
+
+    /// Does what the core wanted, in order.
+    pub fn act(&mut self, actions: Vec<Action>, world: &mut World) {
+        for action in actions {
+            if world.trace {
+                println!("{:>9} worker {} -> {action:?}", world.now.0, self.number);
+            }
+            self.act_one(action, world);
+        }
+        self.check_slots(world);
+        self.count_bytes(world);
+        if let Some(at) = self.core.next_tick() {
+            // A tick in the past would be a turn without end.
+            self.wake_at(at.max(world.now + 1), world);
+        }
+        if !self.sampling && self.core.watched().next().is_some() {
+            self.sampling = true;
+            world.after(5_000, Happening::Sample(self.number));
+        }
+    }
+
+    fn act_one(&mut self, action: Action, world: &mut World) {
+        match action {
+            Action::ToScheduler(message) => {
+                let mut flights = Vec::new();
+                self.link.send_up(message, &mut world.rng, &mut flights);
+                world.depart_worker(self.number, flights);
+            }
+            Action::StartExecutor { executor, .. } => self.start(executor, world),
+            Action::TakeBack { executor, task, attempt } => {
+                let found = self.executors.get_mut(&executor);
+                let ok = found.is_some_and(|found| found.take_back(task, attempt));
+                world.tell(self.number, 0, Event::TookBack { executor, task, attempt, ok });
+            }
+            Action::Kill { executor } => {
+                self.with(executor, world, |it, around| it.die(Fate::Stopped, around));
+            }
+            Action::Retire { executor } => self.retire(executor, world),
+            Action::Feed { executor, run } => {
+                self.must_have(executor, world);
+                self.with(executor, world, |it, around| it.feed(run, around));
+            }
+            Action::RunInPlace { executor, run } => {
+                self.must_have(executor, world);
+                self.with(executor, world, |it, around| it.run_in_place(run, around));
+            }
+            Action::Interrupt { executor, task, attempt } => {
+                self.with(executor, world, |it, around| it.interrupt(task, attempt, around));
+            }
+            Action::ToExecutor { executor, message } => self.tell_executor(executor, message, world),
+            Action::Grant { executor, request, size, on_disk } => {
+                self.grant(executor, request, size, on_disk, world);
+            }
+            Action::Readable { executor, object, place } => {
+                self.with(executor, world, |it, around| it.readable(object, place, around));
+            }
+            Action::Fetch { object, workers, size, on_disk } => {
+                self.fetch(object, &workers, size, on_disk, world);
+            }
+            Action::Spill { object, value } => self.spill(object, value, world),
+            Action::Load { object, on_disk } => {
+                let us = self.disk_us(object, world);
+                world.after(us, Happening::Loaded { worker: self.number, object, on_disk });
+            }
+            Action::Free { object } => {
+                let freed = self.store.free(object);
+                world.check(&format!("worker {}", self.number), freed);
+            }
+        }
+    }
+
+    /// Runs `deed` with an executor that lives. One that has just died hears nothing.
+    fn with(
+        &mut self,
+        executor: ExecutorId,
+        world: &mut World,
+        deed: impl FnOnce(&mut Executor, &mut Around),
+    ) {
+        if let Some(found) = self.executors.get_mut(&executor) {
+            deed(found, &mut Around { world, store: &mut self.store });
+        }
+    }
+
+    fn must_have(&self, executor: ExecutorId, world: &mut World) {
+        if !self.executors.contains_key(&executor) {
+            world.fail(format!("worker {} used {executor:?}, which is gone", self.number));
+        }
+    }
+
+    fn start(&mut self, executor: ExecutorId, world: &mut World) {
+        let us = world.rng.range(world.faults.start_us / 2, world.faults.start_us);
+        if world.rng.chance(world.faults.start_failure) {
+            let message = "no more processes".to_owned();
+            return world.tell(self.number, us, Event::StartFailed { executor, message });
+        }
+        let process = Executor::new(self.number, executor);
+        let pid = process.pid;
+        self.executors.insert(executor, process);
+        world.tell(self.number, us, Event::ExecutorStarted { executor, pid });
+    }
+
+    fn retire(&mut self, executor: ExecutorId, world: &mut World) {
+        if self.executors.get(&executor).is_some_and(|found| !found.is_idle()) {
+            world.fail(format!("worker {} retired {executor:?}, which is busy", self.number));
+        }
+        self.with(executor, world, |it, around| it.die(Fate::Stopped, around));
+    }
+
+    fn tell_executor(&mut self, executor: ExecutorId, message: ToExecutor, world: &mut World) {
+        match message {
+            ToExecutor::Client { task, message } => {
+                self.with(executor, world, |it, around| it.told(task, message, around));
+            }
+            ToExecutor::Granted { request, extent } if executor == ExecutorId::CLIENT => {
+                if extent.is_err() {
+                    world.fail(format!("put {request} was refused: {extent:?}"));
+                }
+            }
+            ToExecutor::Granted { request, extent } => {
+                self.with(executor, world, |it, around| it.granted(request, extent, around));
+            }
+            ToExecutor::Readable { object, place } => {
+                self.with(executor, world, |it, around| it.readable(object, place, around));
+            }
+            ToExecutor::Run(run) => {
+                self.with(executor, world, |it, around| it.run_in_place(run, around));
+            }
+            ToExecutor::Exit => self.retire(executor, world),
+            ToExecutor::Segment { .. } | ToExecutor::DropSegment { .. } | ToExecutor::Ahead(_) => {
+                world.fail("a core meddled with what only the shell knows".to_owned());
+            }
+        }
+    }
+
+    fn grant(
+        &mut self,
+        executor: ExecutorId,
+        request: u64,
+        size: u64,
+        on_disk: bool,
+        world: &mut World,
+    ) {
+        if executor == ExecutorId::CLIENT {
+            return self.grant_client(request, size, on_disk, world);
+        }
+        if !self.executors.get(&executor).is_some_and(|found| found.alive) {
+            return world.tell(self.number, 0, Event::Granted { executor, request, extent: None });
+        }
+        let extent = self.store.allocate(size, on_disk);
+        self.check_limit(world);
+        world.tell(self.number, 0, Event::Granted { executor, request, extent: Some(extent) });
+        self.with(executor, world, |it, around| it.granted(request, Ok(extent), around));
+    }
+
+    fn check_limit(&self, world: &mut World) {
+        let (used, limit) = (self.store.used, self.config.spec.store_limit);
+        if used > limit {
+            world.fail(format!("worker {} has {used} bytes in a store of {limit}", self.number));
+        }
+    }
+
+    /// A client in this process has a large value to put.
+    pub fn put(&mut self, put: PutPlan, world: &mut World) {
+        let (executor, request) = (ExecutorId::CLIENT, put.object.task.seq);
+        let (task, size) = (put.object.task, put.size);
+        self.puts.insert(request, put);
+        self.deliver(Event::AllocRequested { executor, request, task, size }, world);
+    }
+
+    fn grant_client(&mut self, request: u64, size: u64, on_disk: bool, world: &mut World) {
+        let executor = ExecutorId::CLIENT;
+        let Some(put) = self.puts.remove(&request) else {
+            return world.fail(format!("put {request} was granted twice"));
+        };
+        let extent = self.store.allocate(size, on_disk);
+        self.check_limit(world);
+        world.tell(self.number, 0, Event::Granted { executor, request, extent: Some(extent) });
+        let wrote = self.store.write(extent, world.plan.value(put.object).unwrap_or(0));
+        world.check("put", wrote.and_then(|()| self.store.publish(put.object, extent)));
+        let meta = ObjectMeta { codec: Codec::RAW, size, contains: Vec::new() };
+        let event = Event::Stored {
+            object: put.object,
+            meta: meta.clone(),
+            extent: Some(extent),
+            executor,
+        };
+        world.tell(self.number, 0, event);
+        let place = PutPlace::Stored(WorkerId(self.number as u32));
+        let message = FromClient::Put { object: put.object, meta, place };
+        self.placed.push((put, message));
+    }
+
+    fn fetch(
+        &mut self,
+        object: ObjectId,
+        workers: &[WorkerId],
+        size: u64,
+        on_disk: bool,
+        world: &mut World,
+    ) {
+        if workers.is_empty() {
+            return world.fail(format!("worker {} fetches {object} from nobody", self.number));
+        }
+        let from = world.rng.pick(workers).0 as usize;
+        let at = world.transfer(from, self.number, size);
+        let happening = Happening::Fetched { worker: self.number, from, object, on_disk };
+        world.agenda.at(at, happening);
+    }
+
+    /// The bytes of an object have come from a peer (`None`: it did not have them).
+    pub fn fetched(
+        &mut self,
+        object: ObjectId,
+        found: Option<(u64, u64)>,
+        on_disk: bool,
+        world: &mut World,
+    ) {
+        let result = match found {
+            _ if world.rng.chance(world.faults.fetch_failure) => Err("connection reset".to_owned()),
+            None => Err("the peer does not have it".to_owned()),
+            Some((hash, size)) => {
+                let plan = std::rc::Rc::clone(&world.plan);
+                let contains = plan.by_id.get(&object.task).filter(|_| object.index == 0);
+                let contains = contains.map(|&no| nested::handed_over(&plan, no));
+                let contains = contains.unwrap_or_default();
+                let meta = ObjectMeta { codec: Codec::RAW, size, contains };
+                Ok((meta, self.lay_down(object, hash, size, on_disk, world)))
+            }
+        };
+        self.deliver(Event::Fetched { object, result }, world);
+    }
+
+    /// Brings bytes into this worker's memory.
+    fn lay_down(
+        &mut self,
+        object: ObjectId,
+        hash: u64,
+        size: u64,
+        on_disk: bool,
+        world: &mut World,
+    ) -> LocalValue {
+        if is_inline(size) {
+            return LocalValue::Inline(encode_value(hash, size));
+        }
+        if self.store.get(object).is_some() {
+            world.fail(format!("worker {} brought in {object}, which it has", self.number));
+        }
+        let extent = self.store.allocate(size, on_disk);
+        self.check_limit(world);
+        let wrote = self.store.write(extent, hash);
+        world.check("copy", wrote.and_then(|()| self.store.publish(object, extent)));
+        LocalValue::Extent { extent, codec: Codec::RAW }
+    }
+
+    /// The value and size of an object that a peer asks for.
+    pub fn serve(&self, object: ObjectId) -> Option<(u64, u64)> {
+        if !self.alive {
+            return None;
+        }
+        if let Some(kept) = self.store.get(object) {
+            return Some((kept.hash, kept.size));
+        }
+        let value = self.core.value(object)?;
+        decode_value(value).map(|hash| (hash, value.bytes.len() as u64))
+    }
+
+    fn disk_us(&self, object: ObjectId, world: &mut World) -> u64 {
+        let size = self.store.get(object).map_or(0, |kept| kept.size);
+        50 + world.rng.below(50) + size * 1_000_000 / world.faults.disk_bandwidth
+    }
+
+    fn spill(&mut self, object: ObjectId, value: Option<Value>, world: &mut World) {
+        let us = self.disk_us(object, world);
+        world.after(us, Happening::Spilled { worker: self.number, object, value });
+    }
+
+    /// The disk has written an object.
+    pub fn spilled(&mut self, object: ObjectId, value: Option<Value>, world: &mut World) {
+        let ok = !world.rng.chance(world.faults.spill_failure);
+        if ok {
+            let done = match value {
+                Some(value) => {
+                    let hash = decode_value(&value).unwrap_or(0);
+                    self.store.keep_on_disk(object, hash, value.bytes.len() as u64);
+                    Ok(())
+                }
+                None => self.store.spill(object),
+            };
+            world.check(&format!("worker {}", self.number), done);
+        }
+        self.deliver(Event::Spilled { object, ok }, world);
+    }
+
+    /// The disk has read an object.
+    pub fn loaded(&mut self, object: ObjectId, on_disk: bool, world: &mut World) {
+        let result = match self.store.unspill(object) {
+            Ok(kept) => Ok(self.lay_down(object, kept.hash, kept.size, on_disk, world)),
+            Err(what) => {
+                world.fail(format!("worker {}: {what}", self.number));
+                Err(what)
+            }
+        };
+        self.deliver(Event::Loaded { object, result }, world);
+    }
+
+    /// An executor's frame takes its next step.
+    pub fn step(&mut self, executor: ExecutorId, frame: u64, world: &mut World) {
+        self.with(executor, world, |it, around| it.step(frame, around));
+        self.check_slots(world);
+    }
+
+    /// An executor dies of its own, if it still runs that frame.
+    pub fn strike(&mut self, executor: ExecutorId, frame: u64, world: &mut World) {
+        self.with(executor, world, |it, around| {
+            if it.has(frame) {
+                it.die(Fate::Died, around);
+            }
+        });
+    }
+
+    /// Looks how much memory the executors own that the core watches.
+    pub fn sample(&mut self, world: &mut World) {
+        self.sampling = false;
+        let watched: Vec<ExecutorId> = self.core.watched().collect();
+        for executor in watched {
+            if let Some(found) = self.executors.get(&executor) {
+                let used = found.memory(world);
+                self.deliver(Event::MemoryUsed { executor, used }, world);
+            }
+        }
+    }
+
+    /// The machine is gone, with all that it ran and held.
+    pub fn lose(&mut self, world: &mut World) {
+        self.alive = false;
+        self.inbox.clear();
+        for executor in self.executors.values_mut() {
+            executor.abandon(Fate::Lost, &mut Around { world, store: &mut self.store });
+        }
+        self.executors.clear();
+        self.store = Store::default();
+        self.count_bytes(world);
+    }
+
+    /// Tasks never occupy more at one time than the worker has. One that was blocked and goes on
+    /// again finds its slot lent: only until then may there be more.
+    fn check_slots(&self, world: &mut World) {
+        let plan = std::rc::Rc::clone(&world.plan);
+        let running: Vec<_> = self.executors.values().filter_map(Executor::running).collect();
+        let has = &self.config.spec.resources;
+        let options = || running.iter().map(|&no| &plan.tasks[no].options.resources);
+        let millicores: u32 = options().map(|resources| resources.millicores).sum();
+        let memory: u64 = options().map(|resources| resources.memory).sum();
+        if millicores > has.millicores || memory > has.memory {
+            world.fail(format!(
+                "worker {} runs {} tasks of {millicores} millicores and {memory} bytes at one time",
+                self.number,
+                running.len()
+            ));
+        }
+        for (name, amount) in &has.named {
+            let named = options().flat_map(|resources| &resources.named);
+            let used: u64 = named.filter(|(n, _)| n == name).map(|(_, amount)| amount).sum();
+            if used > *amount {
+                world.fail(format!("worker {} lends {used} of {amount} {name}", self.number));
+            }
+        }
+    }
+
+    /// Follows the bytes that lie here.
+    pub fn count_bytes(&mut self, world: &mut World) {
+        let bytes = self.store.used + self.store.spilled;
+        world.bytes.0 = world.bytes.0 + bytes - self.bytes;
+        world.bytes.1 = world.bytes.1.max(world.bytes.0);
+        self.bytes = bytes;
+    }
+
+    /// Executors that run or hold something, for the search for leaks.
+    pub fn busy_executors(&self) -> usize {
+        self.executors.values().filter(|executor| !executor.is_idle()).count()
+    }
+}
