@@ -154,9 +154,10 @@ pub enum ToExecutor {
         /// What it is told.
         message: ToClient,
     },
-    /// A task to run now, on top of the blocked one, which waits for it. Also used for tasks too
-    /// large for the ring, in the place of which the ring then says so.
+    /// A task to run now, on top of the blocked one, which waits for it.
     Run(Run),
+    /// A task too large for the ring: it runs when its place in the ring is claimed.
+    Ahead(Run),
     /// Ends the process, with exit code 0.
     Exit,
 }
@@ -224,6 +225,6 @@ pub enum FromExecutor {
         /// Which attempt of it.
         attempt: u32,
     },
-    /// An end too large for the ring, or that of a task that came by [`ToExecutor::Run`].
+    /// An end too large for the ring.
     End(End),
 }

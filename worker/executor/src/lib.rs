@@ -9,11 +9,28 @@
 //! - [`registry`]: the functions of this program that can run as tasks.
 //! - [`invocation`]: one call of a function: its arguments where they lie, and what it returns.
 //! - [`context`]: what code inside a running task can ask for.
+//! - [`process`]: the template process and the executors that it forks.
+//! - [`ring`]: the memory that a worker and an executor share: tasks down, ends up.
+//! - [`control`]: frames over the control socket, with descriptors beside them.
+//! - [`wakes`]: when a sleeping worker is woken.
+//! - `executor`: the loop that runs tasks. `link`, `segments`, `panics`, `signals`, `message`: what
+//!   it stands on.
+//!
+//! `unsafe` is in `ring`, `segments`, `signals` and `process` alone.
 
 pub mod context;
+pub mod control;
+mod executor;
 pub mod invocation;
+mod link;
 mod message;
+mod panics;
+pub mod process;
 pub mod registry;
+pub mod ring;
+mod segments;
+mod signals;
+pub mod wakes;
 
 #[doc(hidden)]
 pub use linkme;

@@ -49,7 +49,10 @@ pub fn find(id: FunctionId) -> Option<&'static TaskEntry> {
 pub(crate) struct Functions {
     by_id: FxHashMap<FunctionId, usize>,
     known: Vec<Function>,
+    /// The one that was looked up last.
     last: usize,
+    /// The one that ended last.
+    ended: usize,
 }
 
 /// A function as the executor knows it.
@@ -65,7 +68,7 @@ impl Functions {
         let known: Vec<Function> =
             TASKS.iter().map(|entry| Function { entry, last_us: u32::MAX }).collect();
         let by_id = known.iter().enumerate().map(|(i, function)| (function.entry.id, i)).collect();
-        Functions { by_id, known, last: 0 }
+        Functions { by_id, known, last: 0, ended: usize::MAX }
     }
 
     /// Where a function is; tasks of one function mostly come one after the other.
@@ -76,8 +79,14 @@ impl Functions {
         Some(self.last)
     }
 
-    pub(crate) fn get(&mut self, index: usize) -> &mut Function {
-        &mut self.known[index]
+    pub(crate) fn get(&self, index: usize) -> &Function {
+        &self.known[index]
+    }
+
+    /// Notes how long a function ran. `true`: the last one that ended was another.
+    pub(crate) fn ended(&mut self, index: usize, duration_us: u32) -> bool {
+        self.known[index].last_us = duration_us;
+        std::mem::replace(&mut self.ended, index) != index
     }
 }
 

@@ -1,0 +1,121 @@
+//! An executor's end of its control socket.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use manyhands_proto::executor::ToExecutor;
+use manyhands_proto::frame;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use serde::Serialize;
+
+use crate::control::{Incoming, Read, send_all};
+
+/// Bytes that are queued before they are sent unasked.
+const QUEUE_LIMIT: usize = 128 << 10;
+
+/// The control socket. The worker's end of it is gone: so is the worker, and nothing that this
+/// process could still do matters to anybody. Every method then ends the process.
+pub(crate) struct Link {
+    socket: OwnedFd,
+    incoming: Incoming,
+    outgoing: Vec<u8>,
+    sent: u32,
+}
+
+impl Link {
+    pub(crate) fn new(socket: OwnedFd) -> Link {
+        Link { socket, incoming: Incoming::default(), outgoing: Vec::new(), sent: 0 }
+    }
+
+    /// Queues a message. What cannot be encoded (larger than a frame may be) is refused in words.
+    pub(crate) fn queue(&mut self, message: &impl Serialize) -> Result<(), String> {
+        frame::encode(message, &mut self.outgoing).map_err(|error| error.to_string())?;
+        self.sent = self.sent.wrapping_add(1);
+        if self.outgoing.len() > QUEUE_LIMIT {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Sends what is queued.
+    pub(crate) fn flush(&mut self) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        if send_all(&self.socket, &self.outgoing).is_err() {
+            orphaned();
+        }
+        self.outgoing.clear();
+    }
+
+    /// How many frames were queued so far (wraps).
+    pub(crate) fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// How many frames were taken so far (wraps).
+    pub(crate) fn received(&self) -> u32 {
+        self.incoming.frames()
+    }
+
+    /// The next message that has come already.
+    pub(crate) fn next(&mut self) -> Option<ToExecutor> {
+        loop {
+            match self.incoming.next() {
+                Ok(Some(message)) => return Some(message),
+                Ok(None) => {}
+                Err(error) => fail(&format!("the worker sent a {error}")),
+            }
+            if self.read(RecvFlags::DONTWAIT) == Read::Nothing {
+                return None;
+            }
+        }
+    }
+
+    /// The next message, waiting for it.
+    pub(crate) fn wait(&mut self) -> ToExecutor {
+        loop {
+            if let Some(message) = self.next() {
+                return message;
+            }
+            let _ = self.ready(None);
+        }
+    }
+
+    /// Waits until something has come, the time is over or a signal came.
+    pub(crate) fn ready(&mut self, until: Option<Instant>) -> Result<(), Errno> {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map(|left: Duration| Timespec {
+            tv_sec: left.as_secs() as _,
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], left.as_ref()).map(|_| ())
+    }
+
+    /// The descriptor that came with the message that was taken last.
+    pub(crate) fn descriptor(&mut self) -> Option<OwnedFd> {
+        self.incoming.descriptor()
+    }
+
+    fn read(&mut self, flags: RecvFlags) -> Read {
+        match self.incoming.read(self.socket.as_fd(), flags) {
+            Ok(Read::End) | Err(_) => orphaned(),
+            Ok(read) => read,
+        }
+    }
+}
+
+/// Ends the process: its worker is gone.
+fn orphaned() -> ! {
+    rustix::process::kill_process_group(rustix::process::getpgrp(), rustix::process::Signal::KILL)
+        .unwrap_or(());
+    std::process::abort()
+}
+
+/// Ends the process: its worker breaks the rules, or the machine cannot do what it must.
+pub(crate) fn fail(message: &str) -> ! {
+    eprintln!("manyhands: executor: {message}");
+    std::process::abort()
+}

@@ -1,0 +1,65 @@
+//! SIGINT: how a running attempt is told to stop.
+//!
+//! The worker writes which attempt it means into the ring file and then signals. The handler only
+//! notes that the signal came: its use is to interrupt a system call that the task waits in. An
+//! attempt that was meant and ends before its signal came waits for it, so that a late signal never
+//! reaches the next one.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::link::fail;
+use crate::ring::Ends;
+
+/// Signals are sent at once or not at all; this bounds the wait for one that was lost.
+const LIMIT: Duration = Duration::from_millis(200);
+
+/// The word in the ring file that says that a signal is on its way.
+static DUE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+extern "C" fn on_interrupt(_signal: libc::c_int) {
+    let due = DUE.load(Ordering::Acquire);
+    if !due.is_null() {
+        // SAFETY: `install` was given a word of the ring file, which an executor never unmaps.
+        unsafe { (*due).store(0, Ordering::SeqCst) };
+    }
+}
+
+/// Handles SIGINT from now on, on the calling thread alone.
+pub(crate) fn install(ends: &Ends) {
+    DUE.store(ends.signal_due_word().cast_mut(), Ordering::Release);
+    // SAFETY: the structures are plain data, filled before use; the handler does nothing but an
+    // atomic store. Without SA_RESTART, since interrupting system calls is what it is for.
+    let done = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_interrupt as *const () as usize;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut())
+    };
+    if done != 0 {
+        fail("cannot handle SIGINT");
+    }
+    set_blocked(false);
+}
+
+/// Keeps SIGINT from the calling thread, or lets it come.
+pub(crate) fn set_blocked(blocked: bool) {
+    let how = if blocked { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: the set is plain data, filled before use; only this thread's mask changes.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGINT);
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut());
+    }
+}
+
+/// Waits for the signal that is on its way.
+pub(crate) fn await_due(ends: &Ends) {
+    let until = Instant::now() + LIMIT;
+    while ends.signal_is_due() && Instant::now() < until {
+        // Returns at once when the signal comes; a signal that came just before costs one round.
+        let round = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&round));
+    }
+}
