@@ -54,7 +54,7 @@ impl<T> Agenda<T> {
     }
 
     /// Takes out what comes next.
-    pub fn next(&mut self) -> Option<(Time, T)> {
+    pub fn take_next(&mut self) -> Option<(Time, T)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.item))
     }
 }

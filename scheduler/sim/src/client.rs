@@ -68,7 +68,12 @@ pub struct Client {
 
 impl Client {
     /// A client that will do what the script says at the times it says.
-    pub fn new(number: usize, jobs: Vec<JobId>, script: Vec<(Time, Deed)>, weather: Weather) -> Client {
+    pub fn new(
+        number: usize,
+        jobs: Vec<JobId>,
+        script: Vec<(Time, Deed)>,
+        weather: Weather,
+    ) -> Client {
         Client {
             number,
             session: SessionId(number as u64),

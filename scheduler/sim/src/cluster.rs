@@ -10,7 +10,7 @@ use manyhands_worker_core as worker;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::client::Client;
-use crate::rng::Rng;
+use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::worker::Worker;
 use crate::world::{Happening, World};
@@ -33,7 +33,6 @@ pub struct Cluster {
     steps: u32,
     /// Everything that clients wanted has ended, and they have let go.
     settled_at: Option<Time>,
-    last_done: Time,
 }
 
 /// What came of a run that went well.
@@ -83,8 +82,9 @@ impl ActionLog {
 impl Cluster {
     /// A cluster in which nothing has happened yet.
     pub fn new(scenario: Scenario, trace: bool) -> Cluster {
-        let Scenario { plan, workers, clients, faults, scheduler, sanity_every, losses, rng, .. } =
-            scenario;
+        let Scenario {
+            plan, workers, clients, faults, scheduler, sanity_every, losses, rng, ..
+        } = scenario;
         let mut world = World::new(plan, faults, workers.len(), rng, trace);
         let mut inbox = Vec::new();
         let weather = world.faults.weather.clone();
@@ -118,13 +118,17 @@ impl Cluster {
             sanity_every,
             steps: 0,
             settled_at: None,
-            last_done: Time(0),
         }
     }
 
     /// Runs to the end. An error says what was not as it must be.
-    pub fn run(mut self) -> Result<Outline, String> {
-        while let Some((now, happening)) = self.world.agenda.next() {
+    pub fn run(self) -> Result<Outline, String> {
+        self.run_for_record().map(|(outline, _)| outline)
+    }
+
+    /// As [`Cluster::run`], with the record of what every task did.
+    pub fn run_for_record(mut self) -> Result<(Outline, Record), String> {
+        while let Some((now, happening)) = self.world.agenda.take_next() {
             self.world.now = now;
             self.happen(happening);
             if let Some(failure) = self.world.failure.take() {
@@ -205,7 +209,7 @@ impl Cluster {
         for message in arrival.up {
             let event = scheduler::Event::FromClient { session, message };
             let twice = self.clients[number].link.twice(&mut self.world.rng);
-            self.to_scheduler(event, twice);
+            self.reach_scheduler(event, twice);
         }
         for message in arrival.down {
             let to_find = self.clients[number].told(message, &mut self.world);
@@ -233,7 +237,7 @@ impl Cluster {
         }
         for message in arrival.up {
             let twice = self.workers[number].link.twice(&mut self.world.rng);
-            self.to_scheduler(scheduler::Event::FromWorker { worker, message }, twice);
+            self.reach_scheduler(scheduler::Event::FromWorker { worker, message }, twice);
         }
     }
 
@@ -256,7 +260,7 @@ impl Cluster {
         }
     }
 
-    fn to_scheduler(&mut self, event: scheduler::Event, twice: bool) {
+    fn reach_scheduler(&mut self, event: scheduler::Event, twice: bool) {
         if twice {
             self.inbox.push(event.clone());
         }
@@ -350,14 +354,10 @@ impl Cluster {
     }
 
     fn client_step(&mut self, number: usize) {
-        let was_open = !self.clients[number].closed;
         let puts = self.clients[number].step(&mut self.world);
         for put in puts {
             let worker = put.at.unwrap_or(0);
             self.workers[worker].put(put, &mut self.world);
-        }
-        if was_open && self.clients[number].closed {
-            self.last_done = self.world.now;
         }
     }
 
@@ -366,18 +366,18 @@ impl Cluster {
         if !client.is_done() {
             client.lost = true;
             let session = client.session;
-            self.to_scheduler(scheduler::Event::ClientLost { session }, false);
+            self.reach_scheduler(scheduler::Event::ClientLost { session }, false);
         }
     }
 
     fn lose_worker(&mut self, number: usize) {
         self.workers[number].lose(&mut self.world);
         let worker = WorkerId(number as u32);
-        self.to_scheduler(scheduler::Event::WorkerLost { worker }, false);
+        self.reach_scheduler(scheduler::Event::WorkerLost { worker }, false);
     }
 
     /// Everything has ended: nothing may be left anywhere.
-    fn close(self) -> Result<Outline, String> {
+    fn close(self) -> Result<(Outline, Record), String> {
         let mut leaks = Vec::new();
         let known = self.scheduler.tasks_known();
         if known > 0 {
@@ -398,7 +398,7 @@ impl Cluster {
             leaks.truncate(5);
             return Err(format!("leaks: {}", leaks.join("; ")));
         }
-        Ok(self.outline())
+        Ok((self.outline(), self.world.record))
     }
 
     fn outline(&self) -> Outline {
@@ -430,7 +430,7 @@ impl Cluster {
                 let _ = write!(text, "\n  question {query}: {object}");
             }
         }
-        while let Some((now, happening)) = self.world.agenda.next() {
+        while let Some((now, happening)) = self.world.agenda.take_next() {
             self.world.now = now;
             self.happen(happening);
             if now.since(began) > 5_000_000 {
@@ -445,9 +445,4 @@ impl Cluster {
         }
         text
     }
-}
-
-/// A generator for one purpose of a seed.
-pub fn stream(seed: u64, purpose: u64) -> Rng {
-    Rng::new(crate::rng::mix2(seed, purpose))
 }

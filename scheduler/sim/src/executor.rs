@@ -11,7 +11,9 @@ use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 use manyhands_worker_core::{Event, ExecutorId};
 
 use crate::nested;
-use crate::plan::{Ending, Plan, TaskNo, TaskPlan, decode_value, encode_args, encode_value, is_inline};
+use crate::plan::{
+    Ending, Plan, TaskNo, TaskPlan, decode_value, encode_args, encode_value, is_inline,
+};
 use crate::record::Fate;
 use crate::store::Store;
 use crate::world::{Happening, World};
@@ -88,7 +90,9 @@ impl Executor {
     /// A task enters the ring.
     pub fn feed(&mut self, run: Run, around: &mut Around) {
         if !self.alive {
-            around.world.fail(format!("worker {} fed {:?}, which is not alive", self.worker, self.id));
+            around
+                .world
+                .fail(format!("worker {} fed {:?}, which is not alive", self.worker, self.id));
         }
         self.ring.push_back(run);
         self.claim(around);
@@ -122,7 +126,8 @@ impl Executor {
         let Some(&no) = plan.by_id.get(&run.task) else {
             return world.fail(format!("{} was run, which nobody submitted", run.task));
         };
-        let claimed = world.record.claim(no, run.attempt, self.worker, world.now);
+        let anew = world.record.submitted_anew(&plan, no);
+        let claimed = world.record.claim(no, run.attempt, self.worker, world.now, anew);
         world.check(&run.task.to_string(), claimed);
         let task = &plan.tasks[no];
         let number = self.frames;
@@ -238,7 +243,9 @@ impl Executor {
     pub fn told(&mut self, task: TaskId, message: ToClient, around: &mut Around) {
         let ToClient::Ended { ends } = message else { return };
         let plan = Rc::clone(&around.world.plan);
-        let Some(frame) = self.stack.iter_mut().find(|frame| frame.run.task == task) else { return };
+        let Some(frame) = self.stack.iter_mut().find(|frame| frame.run.task == task) else {
+            return;
+        };
         for (object, outcome) in ends {
             let Step::Waiting(left) = &mut frame.step else { continue };
             let before = left.len();
@@ -442,12 +449,7 @@ impl Executor {
     }
 
     /// SIGINT: a task that heeds it ends soon, if it is the one that runs.
-    pub fn interrupt(
-        &mut self,
-        task: TaskId,
-        attempt: u32,
-        around: &mut Around,
-    ) {
+    pub fn interrupt(&mut self, task: TaskId, attempt: u32, around: &mut Around) {
         let plan = Rc::clone(&around.world.plan);
         let Some(frame) = self.stack.last_mut() else { return };
         if (frame.run.task, frame.run.attempt) != (task, attempt) || !plan.tasks[frame.no].heeds {

@@ -77,8 +77,7 @@ fn wish(plan: &mut Plan, no: TaskNo, rng: &mut Rng) {
         0 => options.labels = vec![("zone".to_owned(), "a".to_owned())],
         1 => options.resources.named = vec![("gpu".to_owned(), 1000)],
         2 => {
-            options.resources =
-                Resources { millicores: 500, memory: 1 << 30, named: Vec::new() };
+            options.resources = Resources { millicores: 500, memory: 1 << 30, named: Vec::new() };
         }
         _ if rng.below(10) == 0 => {
             options.labels = vec![("zone".to_owned(), "nowhere".to_owned())];
@@ -107,7 +106,8 @@ fn nest(plan: &mut Plan, rng: &mut Rng) {
             return;
         }
         let (job, lane) = (plan.tasks[parent].job, plan.tasks[parent].id.child_lane());
-        let scale = Scale { duration_us: (1, 500), size: *rng.pick(&[(8, 100), (50_000, 200_000)]) };
+        let scale =
+            Scale { duration_us: (1, 500), size: *rng.pick(&[(8, 100), (50_000, 200_000)]) };
         let fork = rng.fork();
         let mut drawing = Drawing::new(plan, fork, scale, job, lane, 0);
         let mut before = None;
@@ -145,9 +145,8 @@ pub fn interventions(
         }
     }
     if rng.chance(20_000) {
-        let tasks: Vec<_> = (0..rng.range(1, 10))
-            .map(|_| plan.tasks[*rng.pick(&job.tasks)].id)
-            .collect();
+        let tasks: Vec<_> =
+            (0..rng.range(1, 10)).map(|_| plan.tasks[*rng.pick(&job.tasks)].id).collect();
         deeds.push((at + rng.scaled(10, 100_000), Deed::Cancel(tasks)));
     }
     deeds

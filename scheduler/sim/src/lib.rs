@@ -12,6 +12,7 @@
 //! - [`worker`]: a core in a virtual shell, with its [`executor`]s and its [`store`].
 //! - [`client`]: says what its script says; [`oracle`] judges what it is told, by the [`record`].
 //! - [`nested`] and [`batch`]: plans as messages.
+//! - [`policies`] and [`fairness`]: what each policy is worth, measured.
 //! - [`rng`]: numbers that follow from the seed.
 
 pub mod agenda;
@@ -19,11 +20,13 @@ pub mod batch;
 pub mod client;
 pub mod cluster;
 pub mod executor;
+pub mod fairness;
 pub mod features;
 pub mod nested;
 pub mod network;
 pub mod oracle;
 pub mod plan;
+pub mod policies;
 pub mod record;
 pub mod rng;
 pub mod scenario;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: manyhands-sim --seed N [--trace]   plays one seed, twice unless it is traced
-       manyhands-sim --seeds A..B         plays a range of seeds
+       manyhands-sim --seeds A..B [--first] plays a range of seeds, up to the first that fails
        manyhands-sim policies             prints what each policy is worth, as a table";
 
 fn main() -> ExitCode {
@@ -13,8 +13,25 @@ fn main() -> ExitCode {
     match args[..] {
         ["--seed", seed] => parse(seed).map_or_else(usage, |seed| play(seed, false)),
         ["--seed", seed, "--trace"] => parse(seed).map_or_else(usage, |seed| play(seed, true)),
-        ["--seeds", range] => parse_range(range).map_or_else(usage, play_all),
+        ["--seeds", range] => parse_range(range).map_or_else(usage, |it| play_all(it, false)),
+        ["--seeds", range, "--first"] => {
+            parse_range(range).map_or_else(usage, |it| play_all(it, true))
+        }
+        ["policies"] => policies(),
         _ => usage(),
+    }
+}
+
+fn policies() -> ExitCode {
+    match manyhands_sim::policies::table() {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -48,12 +65,15 @@ fn play(seed: u64, trace: bool) -> ExitCode {
     }
 }
 
-fn play_all(seeds: std::ops::Range<u64>) -> ExitCode {
+fn play_all(seeds: std::ops::Range<u64>, first: bool) -> ExitCode {
     let mut failed = 0;
     for seed in seeds.clone() {
         if let Err(failure) = manyhands_sim::run_caught(seed) {
             println!("seed {seed} failed: {failure}");
             failed += 1;
+            if first {
+                break;
+            }
         }
     }
     println!("{failed} of {} seeds failed", seeds.count());

@@ -236,7 +236,7 @@ mod tests {
             let (mut sent, mut down, mut up) = (0, Vec::new(), Vec::new());
             let mut out = Vec::new();
             agenda.at(Time(0), None);
-            while let Some((now, flight)) = agenda.next() {
+            while let Some((now, flight)) = agenda.take_next() {
                 match flight {
                     None if sent < 300 => {
                         link.send_down(sent, &mut rng, &mut out);

@@ -128,7 +128,8 @@ impl Plan {
         }
         self.doomed = vec![None; self.tasks.len()];
         for no in 0..self.tasks.len() {
-            let producers = self.tasks[no].inputs.iter().filter_map(|input| self.by_id.get(&input.task));
+            let producers =
+                self.tasks[no].inputs.iter().filter_map(|input| self.by_id.get(&input.task));
             let by_input = producers.filter_map(|&producer| self.doomed[producer]).next();
             self.doomed[no] = if self.must_fail(no) { Some(no) } else { by_input };
         }

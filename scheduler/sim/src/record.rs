@@ -3,7 +3,7 @@
 use manyhands_proto::Time;
 use rustc_hash::FxHashSet;
 
-use crate::plan::TaskNo;
+use crate::plan::{Plan, TaskNo};
 
 /// How an attempt ended, as its executor saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,19 +56,29 @@ impl Record {
         Record { attempts: vec![Vec::new(); tasks], ..Record::default() }
     }
 
-    /// An executor claims an attempt. Nobody may claim it again, and no other of the task may run.
+    /// An executor claims an attempt. Nobody may claim it again, and no other of the task may run;
+    /// unless `anew`: the task was forgotten with the attempt that had submitted it, and submitted
+    /// again by the next.
     pub fn claim(
         &mut self,
         no: TaskNo,
         attempt: u32,
         worker: usize,
         now: Time,
+        anew: bool,
     ) -> Result<(), String> {
         self.progress = now;
-        if !self.claimed.insert((no, attempt)) {
+        if !self.claimed.insert((no, attempt)) && !anew {
             return Err(format!("attempt {attempt} was claimed a second time"));
         }
-        let attempts = &mut self.attempts[no];
+        self.may_begin(no, attempt).or_else(|what| if anew { Ok(()) } else { Err(what) })?;
+        let fate = Fate::Running;
+        self.attempts[no].push(Attempt { attempt, worker, began: now, ended: now, fate });
+        Ok(())
+    }
+
+    fn may_begin(&self, no: TaskNo, attempt: u32) -> Result<(), String> {
+        let attempts = &self.attempts[no];
         if let Some(other) = attempts.iter().find(|other| other.fate == Fate::Running) {
             let (number, worker) = (other.attempt, other.worker);
             return Err(format!(
@@ -78,7 +88,6 @@ impl Record {
         if attempts.iter().any(|other| other.fate == Fate::Well) {
             return Err(format!("attempt {attempt} began after one had ended well"));
         }
-        attempts.push(Attempt { attempt, worker, began: now, ended: now, fate: Fate::Running });
         Ok(())
     }
 
@@ -89,8 +98,9 @@ impl Record {
             self.well += 1;
             self.last_end = now;
         }
-        let mut attempts = self.attempts[no].iter_mut();
-        if let Some(record) = attempts.find(|record| record.attempt == attempt) {
+        let running =
+            |record: &&mut Attempt| record.attempt == attempt && record.fate == Fate::Running;
+        if let Some(record) = self.attempts[no].iter_mut().find(running) {
             (record.fate, record.ended) = (fate, now);
         }
     }
@@ -98,6 +108,18 @@ impl Record {
     /// All attempts of a task that began, in order.
     pub fn attempts(&self, no: TaskNo) -> &[Attempt] {
         &self.attempts[no]
+    }
+
+    /// Whether the task that submits this one, or one above that, began more than once.
+    pub fn submitted_anew(&self, plan: &Plan, no: TaskNo) -> bool {
+        let mut above = plan.tasks[no].parent;
+        while let Some(parent) = above {
+            if self.attempts[parent].len() > 1 {
+                return true;
+            }
+            above = plan.tasks[parent].parent;
+        }
+        false
     }
 
     /// Attempts of a task that ended so.

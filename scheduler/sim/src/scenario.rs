@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use manyhands_proto::graph::TaskRow;
 use manyhands_proto::client::{FromClient, PutPlace};
+use manyhands_proto::graph::TaskRow;
 use manyhands_proto::task::Resources;
 use manyhands_proto::value::{Codec, ObjectMeta};
 use manyhands_proto::worker::WorkerSpec;
@@ -132,7 +132,8 @@ fn draw_job(plan: &mut Plan, client: usize, n: usize, workers: usize, rng: &mut 
     let mut first_seq = next_seq(plan, client);
     let mut puts = Vec::new();
     for _ in 0..rng.below(6) {
-        let size = if rng.below(2) == 0 { rng.scaled(8, 60_000) } else { rng.scaled(70_000, 4 << 20) };
+        let size =
+            if rng.below(2) == 0 { rng.scaled(8, 60_000) } else { rng.scaled(70_000, 4 << 20) };
         let object = TaskId { job: id, lane, seq: first_seq }.object(0);
         let at = (!is_inline(size)).then(|| rng.below(workers as u64) as usize);
         puts.push(PutPlan { object, job, size, at });
@@ -186,10 +187,8 @@ fn workers(plan: &Plan, extent: &Extent, rng: &mut Rng) -> Vec<worker::Config> {
 /// A script: jobs opened, values put, graphs submitted in batches, some handles dropped early and
 /// some tasks cancelled on the way.
 fn client(plan: &Plan, number: usize, weather: &Weather, rng: &mut Rng) -> Client {
-    let mut script = vec![(
-        Time(0),
-        Deed::Say(FromClient::Functions { first_slot: 0, functions: functions() }),
-    )];
+    let mut script =
+        vec![(Time(0), Deed::Say(FromClient::Functions { first_slot: 0, functions: functions() }))];
     let mut jobs = Vec::new();
     let mut at = Time(rng.below(1_000));
     for job in plan.jobs.iter().filter(|job| job.client == number) {
@@ -273,8 +272,9 @@ impl Flags {
     }
 
     fn of(&self, no: TaskNo) -> u8 {
-        u8::from(self.held.contains(&no)) * TaskRow::HELD
-            | u8::from(self.wanted.contains(&no)) * TaskRow::WANTED
+        let held = if self.held.contains(&no) { TaskRow::HELD } else { 0 };
+        let wanted = if self.wanted.contains(&no) { TaskRow::WANTED } else { 0 };
+        held | wanted
     }
 
     fn objects(&self, plan: &Plan, tasks: &[TaskNo]) -> Vec<ObjectId> {

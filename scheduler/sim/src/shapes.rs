@@ -235,10 +235,8 @@ pub fn ranks(plan: &Plan, tasks: &[TaskNo]) -> Vec<u32> {
         let found = tasks.binary_search_by_key(&object.task.seq, |&no| plan.tasks[no].id.seq).ok();
         found.filter(|&i| plan.tasks[first + i].id == object.task)
     };
-    let inputs: Vec<Vec<usize>> = tasks
-        .iter()
-        .map(|&no| plan.tasks[no].inputs.iter().filter_map(local).collect())
-        .collect();
+    let inputs: Vec<Vec<usize>> =
+        tasks.iter().map(|&no| plan.tasks[no].inputs.iter().filter_map(local).collect()).collect();
     let mut paths = vec![0; tasks.len()];
     let mut needed = vec![false; tasks.len()];
     for (i, &no) in tasks.iter().enumerate() {

@@ -119,7 +119,8 @@ impl Store {
 
     /// An object's bytes go to disk and its memory is free.
     pub fn spill(&mut self, object: ObjectId) -> Result<(), String> {
-        let kept = *self.objects.get(&object).ok_or_else(|| format!("spilled {object}: not here"))?;
+        let kept =
+            *self.objects.get(&object).ok_or_else(|| format!("spilled {object}: not here"))?;
         let extent = kept.extent.ok_or_else(|| format!("spilled {object} twice"))?;
         self.drop_extent(extent)?;
         self.keep_on_disk(object, kept.hash, kept.size);
@@ -180,7 +181,8 @@ impl Store {
 
     /// What is left, for the search for leaks: objects and bare extents, in words.
     pub fn remains(&self) -> Vec<String> {
-        let mut remains: Vec<String> = self.objects.keys().map(|object| object.to_string()).collect();
+        let mut remains: Vec<String> =
+            self.objects.keys().map(|object| object.to_string()).collect();
         let bare = self.rooms.iter().filter(|(_, room)| room.object.is_none());
         remains.extend(bare.map(|(segment, room)| format!("extent {segment} of {}", room.len)));
         remains.sort();

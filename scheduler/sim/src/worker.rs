@@ -11,8 +11,8 @@ use manyhands_worker_core::event::LocalValue;
 use manyhands_worker_core::{Action, Config, Core, Event, ExecutorId};
 
 use crate::executor::{Around, Executor};
-use crate::network::Link;
 use crate::nested;
+use crate::network::Link;
 use crate::plan::{PutPlan, decode_value, encode_value, is_inline};
 use crate::record::Fate;
 use crate::store::Store;
@@ -155,7 +155,9 @@ impl Worker {
             Action::Interrupt { executor, task, attempt } => {
                 self.with(executor, world, |it, around| it.interrupt(task, attempt, around));
             }
-            Action::ToExecutor { executor, message } => self.tell_executor(executor, message, world),
+            Action::ToExecutor { executor, message } => {
+                self.tell_executor(executor, message, world)
+            }
             Action::Grant { executor, request, size, on_disk } => {
                 self.grant(executor, request, size, on_disk, world);
             }
