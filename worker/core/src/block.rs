@@ -1,0 +1,201 @@
+//! Tasks that wait for other tasks: their slot is lent, and past the limit on processes what they
+//! wait for runs on top of them.
+
+use manyhands_proto::worker::FromWorker;
+use manyhands_proto::{ObjectId, TaskId, Time};
+
+use crate::action::Action;
+use crate::attempts::{AttemptIx, State, Taking};
+use crate::core::Core;
+use crate::event::ExecutorId;
+use crate::memory::Ready;
+
+impl Core {
+    pub(crate) fn on_blocked(
+        &mut self,
+        id: ExecutorId,
+        ix: AttemptIx,
+        waits_for: Vec<ObjectId>,
+        out: &mut Vec<Action>,
+    ) {
+        let State::Running { since, .. } = self.attempts[ix].state else { return };
+        if self.executors[&id].top() != Some(ix) {
+            return;
+        }
+        let (task, attempt) = self.attempts[ix].key();
+        let mut sorted = waits_for.clone();
+        sorted.sort_unstable();
+        self.attempts[ix].state = State::Blocked { executor: id, since, waits_for: sorted };
+        self.settle(id);
+        self.blocked += 1;
+        self.take_all_back(id, out);
+        let at_limit = !self.can_lend(self.executors[&id].pool);
+        self.executors.get_mut(&id).expect("looked up above").told_limit = at_limit;
+        let message = FromWorker::Blocked { task, attempt, waits_for, at_limit };
+        out.push(Action::ToScheduler(message));
+    }
+
+    pub(crate) fn on_unblocked(
+        &mut self,
+        now: Time,
+        id: ExecutorId,
+        ix: AttemptIx,
+        out: &mut Vec<Action>,
+    ) {
+        let State::Blocked { since, .. } = self.attempts[ix].state else { return };
+        let (task, attempt) = self.attempts[ix].key();
+        self.attempts[ix].state = State::Running { executor: id, since };
+        self.blocked -= 1;
+        self.settle(id);
+        self.executors.get_mut(&id).expect("the caller looked it up").told_limit = false;
+        out.push(Action::ToScheduler(FromWorker::Unblocked { task, attempt }));
+        self.interrupt_if_running(now, ix, out);
+    }
+
+    /// Another executor of the pool could use a lent slot.
+    fn can_lend(&self, pool: u32) -> bool {
+        let pool = &self.pools[pool as usize];
+        !pool.idle.is_empty() || pool.starting > 0 || self.processes() < self.process_limit()
+    }
+
+    /// The executor on whose stack a task waits, and whether it is uppermost there.
+    fn waiting_executor(&self, task: TaskId) -> Option<(ExecutorId, bool)> {
+        let ix = self.attempts.newest(task)?;
+        match self.attempts[ix].state {
+            State::Blocked { executor, .. } => {
+                Some((executor, self.executors[&executor].top() == Some(ix)))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn waits_on_a_stack(&self, task: TaskId) -> bool {
+        self.waiting_executor(task).is_some()
+    }
+
+    /// Runs what the scheduler sent to run on top of a blocked task. If that one waits no more, it
+    /// is a task like any other.
+    pub(crate) fn place_in_place(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.in_place.is_empty() {
+            return;
+        }
+        for ix in std::mem::take(&mut self.in_place) {
+            let target = self.attempts[ix].assignment.in_place_of;
+            match target.and_then(|t| self.waiting_executor(t)) {
+                None => self.enqueue(ix),
+                Some((id, true)) if self.has_room_in_place(ix) => {
+                    if self.make_ready(ix) == Ready::Yes {
+                        self.run_on_top(now, id, ix, out);
+                    }
+                }
+                Some(_) => self.in_place.push(ix),
+            }
+        }
+    }
+
+    /// What runs in place takes the slot that the blocked one lent, unless others have it now.
+    fn has_room_in_place(&self, ix: AttemptIx) -> bool {
+        self.room.fits(&self.attempts[ix].assignment.options.resources) || !self.anything_runs()
+    }
+
+    /// Every slot is taken by something that runs.
+    fn is_full_of_runs(&self) -> bool {
+        !self.room.has_core() && self.anything_runs()
+    }
+
+    pub(crate) fn anything_runs(&self) -> bool {
+        let tops = self.executors.values().filter_map(|e| e.top());
+        let mut tops = tops.map(|ix| &self.attempts[ix].state);
+        tops.any(|state| matches!(state, State::Running { .. }))
+    }
+
+    fn run_on_top(&mut self, now: Time, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
+        let run = self.run_of(ix);
+        out.push(Action::RunInPlace { executor: id, run });
+        self.begin(now, id, ix);
+    }
+
+    /// Where no executor can be had, looks among the attempts that wait here for those that blocked
+    /// tasks wait for, and runs them in place.
+    pub(crate) fn help_in_place(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.blocked == 0 || self.is_full_of_runs() {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut self.scratch);
+        waiting.clear();
+        waiting.extend(self.executors.iter().filter_map(|(id, e)| {
+            let top = &self.attempts[e.top()?];
+            (matches!(top.state, State::Blocked { .. }) && !self.can_lend(e.pool)).then_some(*id)
+        }));
+        for id in &waiting {
+            if self.is_full_of_runs() {
+                break;
+            }
+            if let Some(ix) = self.helper_for(*id) {
+                self.help(now, *id, ix, out);
+            }
+        }
+        self.scratch = waiting;
+        self.tell_limit(out);
+    }
+
+    /// The most urgent attempt that waits here and that an executor's blocked task waits for.
+    fn helper_for(&self, id: ExecutorId) -> Option<AttemptIx> {
+        let executor = &self.executors[&id];
+        let State::Blocked { waits_for, .. } = &self.attempts[executor.top()?].state else {
+            return None;
+        };
+        let usable = |ix: &AttemptIx| {
+            let attempt = &self.attempts[*ix];
+            attempt.pool == executor.pool
+                && attempt.stop().is_none()
+                && matches!(attempt.state, State::Queued | State::InPlace | State::Fed { .. })
+        };
+        let urgency = |ix: &AttemptIx| {
+            let attempt = &self.attempts[*ix];
+            (matches!(attempt.state, State::Fed { .. }), attempt.assignment.order, attempt.seq)
+        };
+        // Whichever of the two lists is shorter is gone through.
+        if waits_for.len() <= self.attempts.len() {
+            let newest = waits_for.iter().filter_map(|o| self.attempts.newest(o.task));
+            return newest.filter(usable).min_by_key(urgency);
+        }
+        let waited = |ix: &AttemptIx| {
+            let task = self.attempts[*ix].assignment.task;
+            waits_for.binary_search_by(|o| o.task.cmp(&task)).is_ok()
+        };
+        let all = self.attempts.iter().map(|(ix, _)| ix);
+        all.filter(usable).filter(waited).min_by_key(urgency)
+    }
+
+    fn help(&mut self, now: Time, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
+        if let State::Fed { .. } = self.attempts[ix].state {
+            return self.take_back(ix, Taking::Requeue, out);
+        }
+        self.leave(ix);
+        if self.make_ready(ix) == Ready::Yes {
+            self.run_on_top(now, id, ix, out);
+        }
+    }
+
+    /// Nothing runs and no executor can be had: the scheduler must know this of every blocked task,
+    /// also of those that blocked when there were more.
+    fn tell_limit(&mut self, out: &mut Vec<Action>) {
+        if self.anything_runs() {
+            return;
+        }
+        for id in self.executors.keys().copied().collect::<Vec<_>>() {
+            let executor = &self.executors[&id];
+            let Some(ix) = executor.top().filter(|_| !executor.told_limit) else { continue };
+            if self.can_lend(executor.pool) {
+                continue;
+            }
+            let (task, attempt) = self.attempts[ix].key();
+            let State::Blocked { waits_for, .. } = &self.attempts[ix].state else { continue };
+            let waits_for = waits_for.clone();
+            let message = FromWorker::Blocked { task, attempt, waits_for, at_limit: true };
+            out.push(Action::ToScheduler(message));
+            self.executors.get_mut(&id).expect("looked up above").told_limit = true;
+        }
+    }
+}
