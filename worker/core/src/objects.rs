@@ -171,6 +171,10 @@ impl Objects {
         self.by_id.get(&id).copied()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Takes in a new object. Its id must not be in the table.
     pub(crate) fn insert(
         &mut self,
