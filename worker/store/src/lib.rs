@@ -109,12 +109,22 @@ impl Store {
         Ok(Arc::new(Store { index, memory, disk, spilled_total, granted }))
     }
 
-    /// Grants an extent of at least `size` bytes (whole pages) to a writer, in memory or in a spill
-    /// file, to be filled by it and then published. Its bytes are what was there before.
+    /// Grants an extent of at least `size` bytes (whole pages) to a writer, to be filled by it and then
+    /// published. Its bytes are what was there before. It lies in memory; in a spill file when
+    /// `on_disk`, and when memory is at its limit after all: pages and readers of freed objects take
+    /// more than whoever asks can know.
     ///
-    /// [`StoreError::Full`] when memory is at its limit: then `on_disk` still helps.
+    /// [`StoreError::Full`] when memory is at its limit and there is no spill directory.
     pub fn alloc(&self, writer: Writer, size: u64, on_disk: bool) -> Result<Extent, StoreError> {
-        let lease = if on_disk { self.disk_lease(size)? } else { self.lease(writer, size)? };
+        let (on_disk, lease) = match on_disk {
+            true => (true, self.disk_lease(size)?),
+            false => match self.lease(writer, size) {
+                Err(StoreError::Full { .. }) if self.disk.is_some() => {
+                    (true, self.disk_lease(size)?)
+                }
+                other => (false, other?),
+            },
+        };
         let extent = lease.extent(lease.len);
         let grant = Grant { writer, on_disk, lease };
         self.lock_granted().insert((extent.segment, extent.offset), grant);
@@ -231,6 +241,7 @@ impl Store {
 
     /// Brings an object back from disk: into memory, or, up to
     /// [`INLINE_LIMIT`], out of the store into the caller's hands. One that is in memory stays there.
+    /// When memory is at its limit it stays on disk, as in [`Store::load_in_place`].
     pub fn load(&self, object: ObjectId) -> Result<Loaded, StoreError> {
         let found = self.object(object)?;
         if found.on_disk && found.size <= INLINE_LIMIT as u64 {
@@ -239,7 +250,10 @@ impl Store {
             return Ok(Loaded::Inline(Value { codec: found.codec, bytes }));
         }
         if found.on_disk {
-            let mut lease = self.lease(Writer::DAEMON, found.size)?;
+            let mut lease = match self.lease(Writer::DAEMON, found.size) {
+                Err(StoreError::Full { .. }) => return self.load_in_place(object),
+                other => other?,
+            };
             let room = &mut lease.range_mut().fill()?[..found.size as usize];
             found.lease.read(room).map_err(|source| unreadable(object, &found, source))?;
             self.replace(object, &found, false, lease);

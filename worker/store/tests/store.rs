@@ -64,9 +64,11 @@ fn a_put_over_the_limit_goes_to_disk_and_nothing_is_seen_there() {
     assert_eq!(store.get(object(2)).unwrap().unwrap().bytes, bytes);
     assert_eq!(std::fs::read_dir(spill_dir(dir)).unwrap().count(), 0, "spill files have no names");
 
-    assert!(matches!(store.load(object(2)), Err(StoreError::Full { .. })));
+    assert!(matches!(store.load(object(2)), Ok(Loaded::Extent { .. })));
+    assert!(matches!(store.place(object(2)), Some(Where::Disk { .. })), "it can be read there");
     assert_eq!(store.spill(object(1)).unwrap(), 700 << 10);
     assert!(matches!(store.load(object(2)), Ok(Loaded::Extent { .. })));
+    assert!(matches!(store.place(object(2)), Some(Where::Memory { .. })));
     assert_eq!(store.get(object(2)).unwrap().unwrap().bytes, bytes);
 }
 
@@ -82,7 +84,9 @@ fn a_small_value_comes_back_from_disk_into_its_owners_hands() {
 
 #[test]
 fn without_a_spill_directory_everything_but_spilling_works() {
-    let store = Store::new(StoreConfig::default()).unwrap();
+    let store =
+        Store::new(StoreConfig { memory_limit: 1 << 20, ..StoreConfig::default() }).unwrap();
+    assert!(matches!(store.alloc(Writer(1), 2 << 20, false), Err(StoreError::Full { .. })));
     store.put(object(1), Codec::RAW, &[1; 100]).unwrap();
     assert!(matches!(store.spill(object(1)), Err(StoreError::NoSpillDir)));
     assert!(matches!(store.alloc(Writer(1), 1, true), Err(StoreError::NoSpillDir)));
