@@ -1,37 +1,303 @@
-//! The state machine's entry points.
+//! The state machine's entry points, and everything that it knows.
 
-use manyhands_proto::Time;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
+use bytes::Bytes;
+use manyhands_proto::client::FromClient;
+use manyhands_proto::task::{AttemptFailure, FailureKind};
+use manyhands_proto::worker::FromWorker;
+use manyhands_proto::{JobId, ObjectId, SessionId, TaskId, Time, WorkerId};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::blocked::Blocked;
+use crate::functions::Functions;
+use crate::jobs::Job;
+use crate::lanes::Lanes;
+use crate::objects::{ObjRef, Object};
+use crate::options::OptionTable;
+use crate::sessions::Session;
+use crate::slab::{
+    BlobIdx, ContainsIdx, CopiesIdx, JobIdx, SessionIdx, Slab, TaskIdx, ValueIdx, WorkerIdx,
+};
+use crate::tasks::{Mark, Task};
+use crate::workers::{LoadIndex, Worker};
 use crate::{Action, Config, Event};
 
+/// Encoded arguments that the tasks of a batch share.
+pub(crate) struct Blob {
+    pub(crate) bytes: Bytes,
+    pub(crate) refs: u32,
+}
+
+/// A small value in memory.
+pub(crate) struct Cached {
+    pub(crate) bytes: Bytes,
+    /// Nobody else has it: it lives as long as its object.
+    pub(crate) pinned: bool,
+}
+
+/// The attempts of a task that failed.
+#[derive(Default)]
+pub(crate) struct History {
+    pub(crate) errors: u32,
+    pub(crate) crashes: u32,
+    pub(crate) attempts: Vec<AttemptFailure>,
+}
+
 /// The scheduler, without clock, sockets or chance.
+///
+/// Hash maps are only ever asked for one key at a time: their order influences nothing.
 pub struct Core {
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    pub(crate) tasks: Slab<TaskIdx, Task>,
+    pub(crate) lanes: Lanes,
+    pub(crate) blobs: Slab<BlobIdx, Blob>,
+    pub(crate) options: OptionTable,
+    pub(crate) functions: Functions,
+    pub(crate) values: Slab<ValueIdx, Cached>,
+    /// Bytes in `values` that are not pinned.
+    pub(crate) cached_bytes: u64,
+    pub(crate) contains: Slab<ContainsIdx, Box<[ObjRef]>>,
+    pub(crate) copies: Slab<CopiesIdx, SmallVec<[WorkerIdx; 4]>>,
+    pub(crate) sessions: Slab<SessionIdx, Session>,
+    pub(crate) session_ids: FxHashMap<SessionId, SessionIdx>,
+    pub(crate) task_sessions: FxHashMap<TaskIdx, SessionIdx>,
+    pub(crate) jobs: Slab<JobIdx, Job>,
+    pub(crate) job_ids: FxHashMap<JobId, JobIdx>,
+    pub(crate) workers: Slab<WorkerIdx, Worker>,
+    pub(crate) worker_ids: FxHashMap<WorkerId, WorkerIdx>,
+    pub(crate) load: LoadIndex,
+    pub(crate) history: FxHashMap<TaskIdx, History>,
+    /// Why attempts were told to stop.
+    pub(crate) stops: FxHashMap<TaskIdx, FailureKind>,
+    pub(crate) reservations: FxHashMap<TaskIdx, u64>,
+    pub(crate) blocked: FxHashMap<TaskIdx, Blocked>,
+    /// Blocked tasks that only a task in place can help, in the order in which they said so.
+    pub(crate) stuck: Vec<TaskIdx>,
+    pub(crate) deadlines: BinaryHeap<Reverse<(Time, Mark)>>,
+    /// Questions passed on to workers: by our number, who asked and under which.
+    pub(crate) queries: FxHashMap<u64, (SessionIdx, u64, WorkerIdx)>,
+    pub(crate) next_query: u64,
+    /// Records kept as lineage only, the oldest first.
+    pub(crate) lineage: VecDeque<Mark>,
+    pub(crate) lineage_bytes: u64,
+    /// Tasks to look at: something that kept them may be gone.
+    pub(crate) loose: Vec<TaskIdx>,
+    /// Tasks that are to run again and are not yet linked to what they need.
+    pub(crate) remaking: Vec<TaskIdx>,
+    /// Sessions and workers that have something to be told, in the order in which it came up.
+    pub(crate) to_tell: Vec<SessionIdx>,
+    pub(crate) to_send: Vec<WorkerIdx>,
+    /// Something has changed that may let a task be placed.
+    pub(crate) dirty: bool,
+    pub(crate) round_number: u64,
+    /// Start-time fair queueing: what the job that was served last had been served.
+    pub(crate) served: u64,
+    pub(crate) random: u64,
 }
 
 impl Core {
     /// A core with no jobs, clients or workers.
     pub fn new(config: Config) -> Core {
-        Core { config }
+        Core {
+            random: config.seed,
+            config,
+            now: Time::default(),
+            tasks: Slab::default(),
+            lanes: Lanes::default(),
+            blobs: Slab::default(),
+            options: OptionTable::default(),
+            functions: Functions::default(),
+            values: Slab::default(),
+            cached_bytes: 0,
+            contains: Slab::default(),
+            copies: Slab::default(),
+            sessions: Slab::default(),
+            session_ids: FxHashMap::default(),
+            task_sessions: FxHashMap::default(),
+            jobs: Slab::default(),
+            job_ids: FxHashMap::default(),
+            workers: Slab::default(),
+            worker_ids: FxHashMap::default(),
+            load: LoadIndex::default(),
+            history: FxHashMap::default(),
+            stops: FxHashMap::default(),
+            reservations: FxHashMap::default(),
+            blocked: FxHashMap::default(),
+            stuck: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            queries: FxHashMap::default(),
+            next_query: 0,
+            lineage: VecDeque::new(),
+            lineage_bytes: 0,
+            loose: Vec::new(),
+            remaking: Vec::new(),
+            to_tell: Vec::new(),
+            to_send: Vec::new(),
+            dirty: false,
+            round_number: 0,
+            served: 0,
+        }
     }
 
     /// Takes in an event: changes the state and answers. Placement follows in [`Core::round`].
     pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
-        let _ = (now, event, out, self.config.seed);
+        self.now = self.now.max(now);
+        match event {
+            Event::ClientJoined { session, lane } => self.on_client_joined(session, lane),
+            Event::ClientLost { session } => self.on_client_lost(session, out),
+            Event::WorkerJoined { worker, spec } => self.on_worker_joined(worker, spec, out),
+            Event::WorkerLost { worker } => self.on_worker_lost(worker, out),
+            Event::FromClient { session, message } => {
+                if let Some(session) = self.session_ids.get(&session).copied() {
+                    self.on_client_message(session, message, out);
+                }
+            }
+            Event::FromWorker { worker, message } => {
+                if let Some(worker) = self.worker_ids.get(&worker).copied() {
+                    self.on_worker_message(worker, message, out);
+                }
+            }
+            Event::Tick => self.on_tick(out),
+        }
+        self.link_remade();
+        self.collect();
+    }
+
+    pub(crate) fn on_client_message(
+        &mut self,
+        session: SessionIdx,
+        message: FromClient,
+        out: &mut Vec<Action>,
+    ) {
+        match message {
+            FromClient::OpenJob { job, name, weight } => {
+                self.on_job_opened(session, job, name, weight, out)
+            }
+            FromClient::Functions { first_slot, functions } => {
+                self.on_functions(session, first_slot, functions, out)
+            }
+            FromClient::Submit(batch) => self.on_submit(session, batch, out),
+            FromClient::Put { object, meta, place } => {
+                self.on_put(session, object, meta, place, out)
+            }
+            FromClient::Hold { objects } => self.on_hold(session, &objects),
+            FromClient::Release { objects } => self.on_release(session, &objects),
+            FromClient::Want { objects } => self.on_want(session, &objects),
+            FromClient::Cancel { tasks, reason } => self.on_cancel(&tasks, &reason, out),
+            FromClient::Explain { query, task } => self.on_explain(session, query, task, out),
+            FromClient::Watch { job } => self.on_watch(session, job, out),
+            FromClient::CloseJob { job } => self.on_job_closed(session, job, out),
+        }
+    }
+
+    fn on_worker_message(&mut self, worker: WorkerIdx, message: FromWorker, out: &mut Vec<Action>) {
+        match message {
+            FromWorker::Ended { ends } => {
+                for end in ends {
+                    self.on_attempt_ended(worker, end);
+                }
+            }
+            FromWorker::Retracted { given, kept } => self.on_retracted(worker, &given, &kept),
+            FromWorker::Blocked { task, attempt, waits_for, at_limit } => {
+                self.on_blocked(worker, task, attempt, waits_for, at_limit)
+            }
+            FromWorker::Unblocked { task, attempt } => self.on_unblocked(worker, task, attempt),
+            FromWorker::FromTask { task, attempt, message } => {
+                if let Some(session) = self.session_of_task(worker, task, attempt) {
+                    self.on_client_message(session, message, out);
+                }
+            }
+            FromWorker::Values { values } => self.on_values(worker, values),
+            FromWorker::Copied { objects } => self.on_copied(worker, &objects),
+            FromWorker::Lost { objects } => self.on_objects_lost(worker, &objects),
+            FromWorker::Output { task, stream, bytes } => self.on_output(task, stream, bytes, out),
+            FromWorker::Explained { query, explanation } => {
+                self.on_explained(worker, query, explanation, out)
+            }
+            FromWorker::Status(status) => {
+                self.workers[worker].status = status;
+                self.workers[worker].stored_since = 0;
+                self.dirty = true;
+            }
+        }
     }
 
     /// Places what is ready, in batches by worker, and sends what was gathered meanwhile. The shell
     /// calls it once per turn, after the events; it costs nothing when nothing has changed.
     pub fn round(&mut self, now: Time, out: &mut Vec<Action>) {
-        let _ = (now, out);
+        self.now = self.now.max(now);
+        if self.dirty {
+            self.dirty = false;
+            self.round_number += 1;
+            self.help_stuck();
+            self.place_ready();
+            self.steal();
+        }
+        self.tell(out);
+        self.send(out);
     }
 
     /// When the shell shall deliver [`Event::Tick`] next.
     pub fn next_tick(&self) -> Option<Time> {
-        None
+        let deadline = self.deadlines.peek().map(|Reverse((time, _))| *time);
+        // Few jobs are watched, and there are few jobs.
+        let progress = self.jobs.iter().filter_map(|(_, job)| job.progress_due()).min();
+        [deadline, progress].into_iter().flatten().min()
     }
 
-    /// Panics on a broken invariant. Takes time in proportion to everything there is: for tests and
-    /// the simulator.
-    pub fn sanity_check(&self) {}
+    /// How many tasks and values the core has records of: none, when nobody holds or needs any.
+    pub fn tasks_known(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The object that an id names, if its task is known and returns that many.
+    pub(crate) fn find_object(&mut self, id: ObjectId) -> Option<ObjRef> {
+        let task = self.lanes.task(id.task)?;
+        let index = id.index;
+        self.tasks[task].object(index).map(|_| ObjRef { task, index })
+    }
+
+    pub(crate) fn task_id(&self, task: TaskIdx) -> TaskId {
+        let record = &self.tasks[task];
+        let lane = self.lanes.table(record.lane);
+        TaskId { job: lane.job_id, lane: lane.lane, seq: record.seq }
+    }
+
+    pub(crate) fn object_id(&self, object: ObjRef) -> ObjectId {
+        self.task_id(object.task).object(object.index)
+    }
+
+    pub(crate) fn job_of(&self, task: TaskIdx) -> JobIdx {
+        self.lanes.table(self.tasks[task].lane).job
+    }
+
+    pub(crate) fn mark(&self, task: TaskIdx) -> Mark {
+        let record = &self.tasks[task];
+        Mark { task, lane: record.lane, seq: record.seq }
+    }
+
+    /// The task that was marked, if its record is still there.
+    pub(crate) fn marked(&self, mark: Mark) -> Option<TaskIdx> {
+        let record = self.tasks.get(mark.task)?;
+        (record.lane == mark.lane && record.seq == mark.seq).then_some(mark.task)
+    }
+
+    pub(crate) fn object(&self, object: ObjRef) -> &Object {
+        self.tasks[object.task].object(object.index).expect("references name objects that are")
+    }
+
+    pub(crate) fn object_mut(&mut self, object: ObjRef) -> &mut Object {
+        self.tasks[object.task].object_mut(object.index).expect("references name objects that are")
+    }
+
+    /// A job's counts changed.
+    pub(crate) fn count(&mut self, job: JobIdx, change: impl FnOnce(&mut Job)) {
+        let job = &mut self.jobs[job];
+        change(job);
+        job.changed = true;
+    }
 }

@@ -1,0 +1,171 @@
+//! Running tasks that wait for objects: they lend their slot away, and where no more processes can
+//! be had what they wait for runs on top of them.
+
+use manyhands_proto::{ObjectId, TaskId};
+use rustc_hash::FxHashSet;
+
+use crate::core::Core;
+use crate::slab::{TaskIdx, WorkerIdx};
+use crate::tasks::{Flags, Mark, State};
+
+/// Tasks that are looked at to find one that helps a blocked task.
+const WALK_LIMIT: usize = 4096;
+
+/// A task that waits.
+#[derive(Debug)]
+pub(crate) struct Blocked {
+    pub(crate) waits_for: Vec<ObjectId>,
+    /// Its worker has as many processes as it may.
+    pub(crate) at_limit: bool,
+    /// The task that was sent to run on top of it.
+    helper: Option<Mark>,
+}
+
+impl Core {
+    pub(crate) fn on_blocked(
+        &mut self,
+        worker: WorkerIdx,
+        id: TaskId,
+        attempt: u32,
+        waits_for: Vec<ObjectId>,
+        at_limit: bool,
+    ) {
+        let Some(task) = self.current_attempt(worker, id, attempt) else { return };
+        self.on_unblocked(worker, id, attempt);
+        let State::Assigned { expected_us, .. } = self.tasks[task].state else { return };
+        self.occupy(task, worker, expected_us, false);
+        self.tasks[task].flags.set(Flags::BLOCKED);
+        self.tasks[task].flags.set(Flags::HAS_WAITED);
+        self.blocked.insert(task, Blocked { waits_for, at_limit, helper: None });
+        if at_limit {
+            self.stuck.push(task);
+            self.workers[worker].stuck += 1;
+            self.reindex(worker);
+        }
+        self.dirty = true;
+    }
+
+    pub(crate) fn on_unblocked(&mut self, worker: WorkerIdx, id: TaskId, attempt: u32) {
+        let Some(task) = self.current_attempt(worker, id, attempt) else { return };
+        if !self.tasks[task].flags.has(Flags::BLOCKED) {
+            return;
+        }
+        self.forget_blocked(task, worker);
+        self.tasks[task].flags.clear(Flags::BLOCKED);
+        let State::Assigned { expected_us, .. } = self.tasks[task].state else { return };
+        self.occupy(task, worker, expected_us, true);
+    }
+
+    /// The task does not wait any more. What it takes up is the caller's to settle.
+    pub(crate) fn forget_blocked(&mut self, task: TaskIdx, worker: WorkerIdx) {
+        let blocked = self.blocked.remove(&task);
+        if blocked.is_some_and(|blocked| blocked.at_limit) {
+            self.stuck.retain(|stuck| *stuck != task);
+            self.workers[worker].stuck -= 1;
+            self.reindex(worker);
+        }
+        self.dirty = true;
+    }
+
+    /// Sends to each stuck task one of those that it waits for, to run on top of it.
+    pub(crate) fn help_stuck(&mut self) {
+        for stuck in self.stuck.clone() {
+            let Some(worker) = self.tasks[stuck].worker() else { continue };
+            let helper = self.blocked.get(&stuck).and_then(|blocked| blocked.helper);
+            let helper = helper.and_then(|mark| self.marked(mark));
+            if helper.is_some_and(|helper| self.tasks[helper].worker() == Some(worker)) {
+                continue;
+            }
+            if let Some(task) = self.find_help(stuck, worker) {
+                self.leave_queue(task);
+                let id = self.task_id(stuck);
+                self.assign(task, worker, Some(id));
+                let mark = self.mark(task);
+                if let Some(blocked) = self.blocked.get_mut(&stuck) {
+                    blocked.helper = Some(mark);
+                }
+            }
+        }
+    }
+
+    /// A ready task among those that a stuck one waits for, directly or through others. Those that
+    /// lie unstarted at another worker that is stuck are asked back.
+    fn find_help(&mut self, stuck: TaskIdx, worker: WorkerIdx) -> Option<TaskIdx> {
+        let mut seen: FxHashSet<TaskIdx> = FxHashSet::default();
+        let mut next = self.waited_for(stuck);
+        while let Some(task) = next.pop() {
+            if seen.len() >= WALK_LIMIT || !seen.insert(task) {
+                continue;
+            }
+            let record = &self.tasks[task];
+            match record.state {
+                State::Ready if self.could_run(task, worker) => return Some(task),
+                State::Waiting { .. } => {
+                    next.extend(record.inputs.iter().rev().map(|input| input.task));
+                }
+                State::Assigned { .. } if record.flags.has(Flags::BLOCKED) => {
+                    next.extend(self.waited_for(task));
+                }
+                State::Assigned { worker: other, .. }
+                    if other != worker && self.workers[other].stuck > 0 =>
+                {
+                    self.ask_back(task, other);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The tasks that a blocked one waits for, the first one last.
+    fn waited_for(&mut self, task: TaskIdx) -> Vec<TaskIdx> {
+        let objects = self.blocked.get(&task).map_or(Vec::new(), |b| b.waits_for.clone());
+        objects.iter().rev().filter_map(|id| self.lanes.task(id.task)).collect()
+    }
+
+    /// Whether a worker has what a task asks for.
+    pub(crate) fn could_run(&self, task: TaskIdx, worker: WorkerIdx) -> bool {
+        let demand = self.options.get(self.tasks[task].options).demand;
+        self.options.demand(demand).misses(&self.workers[worker].spec).is_none()
+    }
+
+    /// Asks a worker for a task that it may not have begun.
+    pub(crate) fn ask_back(&mut self, task: TaskIdx, worker: WorkerIdx) {
+        const NOT: u16 =
+            Flags::RETRACTING | Flags::KEPT | Flags::BLOCKED | Flags::IN_PLACE | Flags::STOPPING;
+        if self.tasks[task].flags.has(NOT) {
+            return;
+        }
+        let record = &mut self.tasks[task];
+        record.flags.set(Flags::RETRACTING);
+        let attempt = record.attempts - 1;
+        let id = self.task_id(task);
+        self.workers[worker].retracting += 1;
+        self.outbox(worker).retract.push((id, attempt));
+    }
+
+    /// A worker answers what was asked back of it.
+    pub(crate) fn on_retracted(
+        &mut self,
+        worker: WorkerIdx,
+        given: &[(TaskId, u32)],
+        kept: &[(TaskId, u32)],
+    ) {
+        for (id, attempt) in kept {
+            let Some(task) = self.current_attempt(worker, *id, *attempt) else { continue };
+            if self.tasks[task].flags.has(Flags::RETRACTING) {
+                self.tasks[task].flags.clear(Flags::RETRACTING);
+                self.tasks[task].flags.set(Flags::KEPT);
+                self.workers[worker].retracting -= 1;
+                self.workers[worker].refused |= given.is_empty();
+                self.dirty = true;
+            }
+        }
+        for (id, attempt) in given {
+            let Some(task) = self.current_attempt(worker, *id, *attempt) else { continue };
+            self.unassign(task, None);
+            self.end_attempt(task);
+            self.wait_again(task);
+        }
+    }
+}

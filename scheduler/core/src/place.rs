@@ -1,0 +1,459 @@
+//! Which ready task runs where: once per round, in batches by worker.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use manyhands_proto::TaskId;
+use manyhands_proto::worker::{AssignedInput, Assignment, InputPlace, ToWorker};
+use smallvec::SmallVec;
+
+use crate::action::Action;
+use crate::config::Placement;
+use crate::core::Core;
+use crate::holders::WANTS;
+use crate::objects::ObjRef;
+use crate::options::STANDARD;
+use crate::slab::{BlobIdx, JobIdx, TaskIdx, WorkerIdx};
+use crate::tasks::{Flags, State};
+use crate::workers::{AHEAD_US, LoadIndex, Outbox, TASKS_A_SLOT};
+
+/// Holders of a task's inputs that are considered for it.
+const HOLDERS_CONSIDERED: usize = 16;
+
+/// Holders of one object that a task is told of.
+const PEERS_TOLD: usize = 8;
+
+/// Workers with no free slot that are looked at before placing is given up for the round.
+const FULL_TRIED: usize = 8;
+
+/// What it costs to ask another worker for an object, in microseconds, however small it is.
+const FETCH_US: u64 = 100;
+
+/// A task as placement sees it.
+#[derive(Clone, Copy)]
+struct Wish {
+    task: TaskIdx,
+    root: bool,
+    demand: u32,
+    millicores: u64,
+    expected_us: u64,
+    expected_bytes: u64,
+}
+
+impl Core {
+    /// Places ready tasks until there is no more room or no more tasks. The job that has had the
+    /// least for its weight comes first.
+    pub(crate) fn place_ready(&mut self) {
+        if self.workers.len() == 0 {
+            return;
+        }
+        let with_work = self.jobs.iter().filter(|(_, job)| job.ready_tasks > 0);
+        let mut turn: BinaryHeap<Reverse<(u64, JobIdx)>> =
+            with_work.map(|(index, job)| Reverse((self.turn_of(job), index))).collect();
+        while let Some(Reverse((served, job))) = turn.pop() {
+            self.served = self.served.max(served);
+            let next = turn.peek().map_or(u64::MAX, |Reverse((served, _))| *served);
+            let mut placed = true;
+            while placed && self.turn_of(&self.jobs[job]) <= next {
+                placed = self.place_one(job);
+            }
+            if placed {
+                turn.push(Reverse((self.turn_of(&self.jobs[job]), job)));
+            }
+        }
+    }
+
+    /// Without fairness jobs are served in the order in which they were opened.
+    fn turn_of(&self, job: &crate::jobs::Job) -> u64 {
+        if self.config.policies.fairness { job.served } else { 0 }
+    }
+
+    /// Places the first task of a job that finds a worker.
+    fn place_one(&mut self, job: JobIdx) -> bool {
+        while let Some((at, kind, task)) = self.first_ready(job) {
+            let wish = self.wish(task);
+            let Some(worker) = self.choose(&wish) else {
+                // There is no room for the first, so there is none for those of its kind.
+                self.jobs[job].ready[at].full[kind] = self.round_number;
+                continue;
+            };
+            let record = &mut self.jobs[job];
+            let ready = &mut record.ready[at];
+            [&mut ready.inner, &mut ready.roots][kind].pop();
+            record.ready_tasks -= 1;
+            self.assign(task, worker, None);
+            return true;
+        }
+        false
+    }
+
+    /// The task of a job that comes first, of those for which there may be room: in which queues of
+    /// the job, and of which kind (0 with inputs, 1 without).
+    fn first_ready(&mut self, job: JobIdx) -> Option<(usize, usize, TaskIdx)> {
+        let mut first: Option<(crate::ready::Entry, usize, usize)> = None;
+        for at in 0..self.jobs[job].ready.len() {
+            for kind in 0..2 {
+                if self.jobs[job].ready[at].full[kind] == self.round_number {
+                    continue;
+                }
+                let Some(entry) = self.peek(job, at, kind) else { continue };
+                if first.is_none_or(|(best, ..)| entry < best) {
+                    first = Some((entry, at, kind));
+                }
+            }
+        }
+        first.map(|(entry, at, kind)| (at, kind, entry.task))
+    }
+
+    fn peek(&mut self, job: JobIdx, at: usize, kind: usize) -> Option<crate::ready::Entry> {
+        let ready = &mut self.jobs[job].ready[at];
+        let demand = ready.demand;
+        let queue = [&mut ready.inner, &mut ready.roots];
+        let mut taken = std::mem::take(&mut *queue[kind]);
+        let entry = taken.peek(|entry| self.is_in_queue(entry, job, demand, kind == 1));
+        let ready = &mut self.jobs[job].ready[at];
+        *[&mut ready.inner, &mut ready.roots][kind] = taken;
+        entry
+    }
+
+    fn wish(&self, task: TaskIdx) -> Wish {
+        let record = &self.tasks[task];
+        let set = self.options.get(record.options);
+        let function = self.functions.get(record.function);
+        Wish {
+            task,
+            root: record.is_root(),
+            demand: set.demand,
+            millicores: u64::from(set.millicores),
+            expected_us: u64::from(function.expected_us()),
+            expected_bytes: function.expected_bytes(),
+        }
+    }
+
+    fn choose(&mut self, wish: &Wish) -> Option<WorkerIdx> {
+        match self.config.policies.placement {
+            Placement::Random => self.random_worker(wish),
+            Placement::Cost if wish.root => self.least_loaded(wish),
+            Placement::Cost => self.cheapest(wish),
+        }
+    }
+
+    /// Any worker with room, by chance.
+    fn random_worker(&mut self, wish: &Wish) -> Option<WorkerIdx> {
+        let workers: Vec<WorkerIdx> =
+            self.load.ascending().filter(|worker| self.has_room(*worker, wish)).collect();
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let at = (self.random >> 33) as usize % workers.len().max(1);
+        workers.get(at).copied()
+    }
+
+    fn least_loaded(&self, wish: &Wish) -> Option<WorkerIdx> {
+        let mut full = 0;
+        for worker in self.load.ascending() {
+            if self.has_room(worker, wish) {
+                return Some(worker);
+            }
+            full += usize::from(self.workers[worker].level >= LoadIndex::FULL);
+            if full > FULL_TRIED && wish.demand == STANDARD && wish.expected_bytes == 0 {
+                // The others have even more to do.
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The worker where the task would start first: by the bytes that would have to be moved and by
+    /// the work that waits there.
+    fn cheapest(&self, wish: &Wish) -> Option<WorkerIdx> {
+        let (holders, bytes, objects) = self.holders_of_inputs(wish.task);
+        let cost = |worker: WorkerIdx, here: u64, objects_here: u64| {
+            let moved_us = (bytes - here).saturating_mul(1_000_000) / self.config.bandwidth.max(1);
+            let asked_us = if objects > objects_here { FETCH_US } else { 0 };
+            moved_us + asked_us + self.workers[worker].wait_us()
+        };
+        let mut best: Option<(u64, WorkerIdx)> = None;
+        for (worker, here, objects_here) in holders {
+            let cost = cost(worker, here, objects_here);
+            if best.is_none_or(|(least, _)| cost < least) && self.has_room(worker, wish) {
+                best = Some((cost, worker));
+            }
+        }
+        if best.is_some_and(|(least, _)| least == 0) {
+            return best.map(|(_, worker)| worker);
+        }
+        if let Some(worker) = self.least_loaded(wish) {
+            let cost = cost(worker, 0, 0);
+            if best.is_none_or(|(least, _)| cost < least) {
+                best = Some((cost, worker));
+            }
+        }
+        best.map(|(_, worker)| worker)
+    }
+
+    /// Who has how much of a task's inputs (bytes, objects), and how much they are in all. Values
+    /// that the scheduler sends along cost nothing.
+    #[expect(clippy::type_complexity, reason = "used once, right above")]
+    fn holders_of_inputs(&self, task: TaskIdx) -> (SmallVec<[(WorkerIdx, u64, u64); 4]>, u64, u64) {
+        let mut holders: SmallVec<[(WorkerIdx, u64, u64); 4]> = SmallVec::new();
+        let (mut bytes, mut objects) = (0, 0);
+        for input in &self.tasks[task].inputs {
+            let Some(there) = self.object(*input).there() else { continue };
+            if self.values.get(there.value).is_some() && there.size < FREE_RIDE {
+                continue;
+            }
+            bytes += there.size;
+            objects += 1;
+            for worker in self.copies_of(there) {
+                if let Some((_, b, o)) = holders.iter_mut().find(|(w, ..)| *w == worker) {
+                    (*b, *o) = (*b + there.size, *o + 1);
+                } else if holders.len() < HOLDERS_CONSIDERED {
+                    holders.push((worker, there.size, 1));
+                }
+            }
+        }
+        (holders, bytes, objects)
+    }
+
+    /// Whether a worker can take a task now.
+    fn has_room(&self, worker: WorkerIdx, wish: &Wish) -> bool {
+        let record = &self.workers[worker];
+        if record.stuck > 0 {
+            return false;
+        }
+        if wish.demand != STANDARD {
+            let demand = self.options.demand(wish.demand);
+            if demand.misses(&record.spec).is_some() {
+                return false;
+            }
+            if demand.has_more_than_cores() && !record.has_free(demand) {
+                return false;
+            }
+        } else if record.capacity() < 1000 {
+            return false;
+        }
+        if self.config.policies.admission && wish.expected_bytes > 0 {
+            // When all are full one goes on: a worker that has nothing to do takes one.
+            let fits = record.store_filled() + wish.expected_bytes <= record.spec.store_limit;
+            if !fits && !record.assigned.is_empty() {
+                return false;
+            }
+        }
+        self.has_slots(record, wish)
+    }
+
+    fn has_slots(&self, record: &crate::workers::Worker, wish: &Wish) -> bool {
+        let policies = &self.config.policies;
+        let capacity = record.capacity();
+        if wish.root && !policies.hold_back_roots {
+            return true;
+        }
+        let ahead = if wish.root { 1 } else { 2 };
+        if record.load + wish.millicores <= ahead * capacity {
+            return true;
+        }
+        policies.batch_small
+            && record.assigned.len() as u64 * 1000 < TASKS_A_SLOT * capacity
+            && (record.work_us + wish.expected_us) * 1000 <= AHEAD_US * capacity
+    }
+
+    /// Sends a task to a worker at the end of the round.
+    pub(crate) fn assign(&mut self, task: TaskIdx, worker: WorkerIdx, in_place_of: Option<TaskId>) {
+        let record = &self.tasks[task];
+        let function = self.functions.get(record.function);
+        let (expected_us, bytes) = (function.expected_us(), function.expected_bytes());
+        let slot = record.function;
+        if !self.workers[worker].learn(slot) {
+            let spec = self.functions.get(slot).spec.clone();
+            self.outbox(worker).functions.push((slot.0, spec));
+        }
+        let assignment = self.assignment(task, worker, in_place_of);
+        self.outbox(worker).assign.push(assignment);
+        let record = &mut self.tasks[task];
+        let workers = &mut self.workers[worker];
+        record.attempts += 1;
+        let position = workers.assigned.len() as u32;
+        record.state = State::Assigned { worker, position, expected_us };
+        workers.assigned.push(task);
+        if in_place_of.is_some() {
+            record.flags.set(Flags::IN_PLACE);
+        } else if bytes > 0 && self.config.policies.admission {
+            record.flags.set(Flags::RESERVED);
+            workers.reserved += bytes;
+            self.reservations.insert(task, bytes);
+        }
+        self.occupy(task, worker, expected_us, true);
+        let job = self.job_of(task);
+        let charge = self.slot_time(task, u64::from(expected_us));
+        let record = &mut self.jobs[job];
+        record.served += record.share(charge);
+        self.count(job, |job| job.counts.assigned += 1);
+    }
+
+    fn assignment(
+        &self,
+        task: TaskIdx,
+        worker: WorkerIdx,
+        in_place_of: Option<TaskId>,
+    ) -> Assignment {
+        let record = &self.tasks[task];
+        let function = self.functions.get(record.function);
+        let args = match record.args.blob {
+            BlobIdx::NONE => bytes::Bytes::new(),
+            blob => {
+                let range = record.args.start as usize..record.args.end as usize;
+                self.blobs[blob].bytes.slice(range)
+            }
+        };
+        Assignment {
+            task: self.task_id(task),
+            attempt: record.attempts,
+            function: record.function.0,
+            outputs: record.outputs() as u16,
+            wanted: record.objects().any(|object| object.interests.any(WANTS)),
+            order: record.order,
+            expected_us: function.known_us(),
+            expected_bytes: function.expected_bytes(),
+            options: self.options.get(record.options).options.clone(),
+            inputs: record.inputs.iter().map(|input| self.assigned_input(*input, worker)).collect(),
+            args,
+            in_place_of,
+        }
+    }
+
+    fn assigned_input(&self, input: ObjRef, worker: WorkerIdx) -> AssignedInput {
+        let object = self.object_id(input);
+        let record = self.object(input);
+        let there = record.there().expect("a ready task's inputs exist");
+        let place = if self.copies_of(there).any(|copy| copy == worker) {
+            InputPlace::Here
+        } else if let Some(value) = self.cached_value(record.codec, there) {
+            InputPlace::Inline(value)
+        } else {
+            let peers = self.copies_of(there).take(PEERS_TOLD);
+            let workers = peers.map(|peer| self.workers[peer].id).collect();
+            InputPlace::Peers { workers, size: there.size }
+        };
+        AssignedInput { object, place }
+    }
+
+    /// Slot time that a task takes up in a given time, in microseconds.
+    pub(crate) fn slot_time(&self, task: TaskIdx, us: u64) -> u64 {
+        us * u64::from(self.options.get(self.tasks[task].options).millicores) / 1000
+    }
+
+    /// A task takes up its worker's slots and other resources, or gives them back.
+    pub(crate) fn occupy(
+        &mut self,
+        task: TaskIdx,
+        worker: WorkerIdx,
+        expected_us: u32,
+        take: bool,
+    ) {
+        let set = self.options.get(self.tasks[task].options);
+        let millicores = u64::from(set.millicores);
+        let work_us = u64::from(expected_us) * millicores / 1000;
+        let record = &mut self.workers[worker];
+        if take {
+            record.load += millicores;
+            record.work_us += work_us;
+        } else {
+            record.load -= millicores;
+            record.work_us -= work_us;
+        }
+        let demand = self.options.demand(set.demand);
+        if demand.has_more_than_cores() {
+            record.occupy(demand, take);
+        }
+        self.reindex(worker);
+    }
+
+    /// Puts a worker where it belongs in the index of loads.
+    pub(crate) fn reindex(&mut self, worker: WorkerIdx) {
+        if self.load.is_current(&self.workers[worker]) {
+            return;
+        }
+        if let Some(moved) = self.load.remove(&self.workers[worker]) {
+            self.workers[moved].position = self.workers[worker].position;
+        }
+        self.load.add(worker, &mut self.workers[worker]);
+    }
+
+    /// Takes a task from its worker; `ran_us` is how long it ran, if it ran. Until the caller decides
+    /// it waits for nothing. Returns its job.
+    pub(crate) fn unassign(&mut self, task: TaskIdx, ran_us: Option<u32>) -> JobIdx {
+        let record = &mut self.tasks[task];
+        let State::Assigned { worker, position, expected_us } = record.state else {
+            unreachable!("only an assigned task is taken from its worker");
+        };
+        let flags = record.flags;
+        record.state = State::Waiting { missing: 0 };
+        record.flags.clear(Flags::RETRACTING | Flags::RESERVED | Flags::BLOCKED);
+        let workers = &mut self.workers[worker];
+        workers.assigned.swap_remove(position as usize);
+        if let Some(moved) = workers.assigned.get(position as usize)
+            && let State::Assigned { position: place, .. } = &mut self.tasks[*moved].state
+        {
+            *place = position;
+        }
+        if flags.has(Flags::RETRACTING) {
+            workers.retracting -= 1;
+        }
+        if flags.has(Flags::RESERVED)
+            && let Some(bytes) = self.reservations.remove(&task)
+        {
+            workers.reserved -= bytes;
+        }
+        if flags.has(Flags::BLOCKED) {
+            self.forget_blocked(task, worker);
+        } else {
+            self.occupy(task, worker, expected_us, false);
+        }
+        let job = self.job_of(task);
+        let charged = self.slot_time(task, u64::from(expected_us));
+        let due = self.slot_time(task, u64::from(ran_us.unwrap_or(0)));
+        let record = &mut self.jobs[job];
+        record.served = (record.served + record.share(due)).saturating_sub(record.share(charged));
+        self.count(job, |job| job.counts.assigned -= 1);
+        self.dirty = true;
+        job
+    }
+
+    /// What a worker will be told at the end of the round.
+    pub(crate) fn outbox(&mut self, worker: WorkerIdx) -> &mut Outbox {
+        let outbox = &mut self.workers[worker].outbox;
+        if !outbox.listed {
+            outbox.listed = true;
+            self.to_send.push(worker);
+        }
+        outbox
+    }
+
+    /// Tells the workers what was gathered for them.
+    pub(crate) fn send(&mut self, out: &mut Vec<Action>) {
+        for index in std::mem::take(&mut self.to_send) {
+            let record = &mut self.workers[index];
+            let worker = record.id;
+            let Outbox { functions, assign, retract, free, send, .. } =
+                std::mem::take(&mut record.outbox);
+            let mut tell = |message| out.push(Action::ToWorker { worker, message });
+            if !functions.is_empty() {
+                tell(ToWorker::Functions { functions });
+            }
+            if !assign.is_empty() {
+                tell(ToWorker::Assign { tasks: assign });
+            }
+            if !retract.is_empty() {
+                tell(ToWorker::Retract { tasks: retract });
+            }
+            if !send.is_empty() {
+                tell(ToWorker::Send { objects: send });
+            }
+            if !free.is_empty() {
+                tell(ToWorker::Free { objects: free });
+            }
+        }
+    }
+}
+
+/// Values up to this many bytes cost nothing to send along with a task.
+const FREE_RIDE: u64 = 4 << 10;

@@ -1,0 +1,56 @@
+//! Sessions: clients, and running tasks that speak as clients.
+
+use manyhands_proto::client::Outcome;
+use manyhands_proto::{Lane, ObjectId, SessionId};
+
+use crate::objects::ObjRef;
+use crate::slab::{FnIdx, TaskIdx};
+
+/// Slots for functions that a session may use.
+pub(crate) const FUNCTION_LIMIT: usize = 1 << 16;
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// A client.
+    Client(SessionId),
+    /// The current attempt of a task.
+    Task(TaskIdx),
+}
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) speaker: Speaker,
+    pub(crate) lane: Lane,
+    /// How deep its tasks are: 0 for those of clients, one more than its own for those of a task.
+    pub(crate) depth: u16,
+    /// The session's slots for functions.
+    pub(crate) functions: Vec<FnIdx>,
+    /// Objects that it came to hold or want. Some it has let go of since.
+    pub(crate) holds: Vec<ObjRef>,
+    /// How many of those it still holds or wants.
+    pub(crate) held: usize,
+    /// The tasks of its graphs of which more batches follow.
+    pub(crate) graph: Vec<TaskIdx>,
+    /// What it will be told at the end of the round.
+    pub(crate) ends: Vec<(ObjectId, Outcome)>,
+    /// It stands in the list of sessions to tell.
+    pub(crate) listed: bool,
+}
+
+impl Session {
+    pub(crate) fn new(speaker: Speaker, lane: Lane, depth: u16) -> Session {
+        Session {
+            speaker,
+            lane,
+            depth,
+            functions: Vec::new(),
+            holds: Vec::new(),
+            held: 0,
+            graph: Vec::new(),
+            ends: Vec::new(),
+            listed: false,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Work moves from the loaded to the idle: confirmed by the loaded, so that nothing runs twice.
+
+use crate::core::Core;
+use crate::slab::{TaskIdx, WorkerIdx};
+use crate::tasks::Flags;
+use crate::workers::LoadIndex;
+
+/// Idle workers served in one round.
+const THIEVES: usize = 64;
+
+/// Loaded workers looked at for one idle one.
+const VICTIMS: usize = 8;
+
+/// A wait shorter than this is not worth two messages, in microseconds.
+const WORTH_US: u64 = 500;
+
+impl Core {
+    /// Asks loaded workers for tasks, for those that have nothing left to do. What they give is
+    /// placed as it comes back.
+    pub(crate) fn steal(&mut self) {
+        if !self.config.policies.steal || self.workers.len() < 2 || !self.load.has_free_slots() {
+            return;
+        }
+        let idle = |worker: &WorkerIdx| self.workers[*worker].level < LoadIndex::FULL;
+        let thieves: Vec<_> = self.load.ascending().take_while(idle).take(THIEVES).collect();
+        for thief in thieves {
+            let Some(victim) = self.victim() else { return };
+            self.steal_from(victim, thief);
+        }
+    }
+
+    /// A worker with more tasks than slots that was not asked already.
+    fn victim(&self) -> Option<WorkerIdx> {
+        self.load.descending().take(VICTIMS).find(|worker| {
+            let record = &self.workers[*worker];
+            record.retracting == 0
+                && !record.refused
+                && record.assigned.len() as u64 * 1000 > record.capacity()
+                && record.wait_us() >= WORTH_US
+        })
+    }
+
+    /// Asks for half of what waits at the victim, those first that would run there last.
+    fn steal_from(&mut self, victim: WorkerIdx, thief: WorkerIdx) {
+        let record = &self.workers[victim];
+        let wait_us = record.wait_us();
+        let slots = (record.capacity() / 1000) as usize;
+        let waiting = record.assigned.len().saturating_sub(slots);
+        let mut tasks = record.assigned.clone();
+        tasks.sort_unstable_by_key(|task| {
+            let task = &self.tasks[*task];
+            std::cmp::Reverse((task.order, task.seq))
+        });
+        // Two idle workers share what one loaded worker has; the rest is asked for in later rounds.
+        for task in tasks.into_iter().take(waiting.div_ceil(2)) {
+            if self.is_worth_moving(task, thief, wait_us) {
+                self.ask_back(task, victim);
+            }
+        }
+        // If nothing was worth it nothing will be until something ends there.
+        self.workers[victim].refused = self.workers[victim].retracting == 0;
+    }
+
+    fn is_worth_moving(&self, task: TaskIdx, thief: WorkerIdx, wait_us: u64) -> bool {
+        if self.tasks[task].flags.has(Flags::BLOCKED) || !self.could_run(task, thief) {
+            return false;
+        }
+        let missing = self.tasks[task].inputs.iter().filter_map(|input| {
+            let there = self.object(*input).there()?;
+            let here = self.copies_of(there).any(|worker| worker == thief);
+            (!here).then_some(there.size)
+        });
+        let bytes: u64 = missing.sum();
+        bytes.saturating_mul(1_000_000) / self.config.bandwidth.max(1) < wait_us
+    }
+}
