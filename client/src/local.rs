@@ -59,11 +59,13 @@ impl LocalCluster {
     pub(crate) fn start(config: LocalConfig) -> io::Result<LocalCluster> {
         let clock = Clock::start();
         let waker = Waker::new()?;
-        let store = Store::new(StoreConfig { spill_dir: config.spill_dir.clone(), ..Default::default() })?;
+        let spill_dir = config.spill_dir.clone();
+        let spec = spec(config)?;
+        let memory_limit = spec.store_limit;
+        let store = Store::new(StoreConfig { memory_limit, spill_dir, ..Default::default() })?;
         let mail = Mail::new(&waker);
         let shelf = Shelf::new(store.clone(), &mail);
         let (scheduler, door) = Scheduler::new(Default::default(), clock, &waker);
-        let spec = spec(config)?;
         let link = door.join_worker(spec.clone(), Arc::new(mail.inlet())).map_err(closed)?;
         let id = link.worker();
         let config = manyhands_worker_core::Config {

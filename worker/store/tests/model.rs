@@ -132,7 +132,7 @@ impl Model {
 
     fn alloc(&mut self, writer: Writer, size: u64, on_disk: bool) {
         let extent = self.store.alloc(writer, size, on_disk).expect("there is always room on disk");
-        assert!(extent.len >= size && extent.offset % 4096 == 0);
+        assert!(extent.len >= size && extent.offset.is_multiple_of(4096));
         self.grants.push((writer, extent));
     }
 
