@@ -5,16 +5,17 @@ use std::sync::{Arc, mpsc};
 
 use manyhands_proto::ObjectId;
 use manyhands_proto::value::Value;
-use manyhands_store::Store;
+use manyhands_store::{Loaded, Store};
 use manyhands_transport::Sender;
 use manyhands_worker_core::Event;
+use manyhands_worker_core::event::LocalValue;
 
 use crate::shell::Input;
 
 /// Something for the disk to do, in order.
 pub(crate) enum DiskJob {
     Spill { object: ObjectId, value: Option<Value> },
-    Load { object: ObjectId },
+    Load { object: ObjectId, on_disk: bool },
 }
 
 /// The thread, by its queue. It ends when this is dropped.
@@ -53,9 +54,20 @@ fn work(store: &Store, job: DiskJob) -> Event {
             }
             Event::Spilled { object, ok: done.is_ok() }
         }
-        DiskJob::Load { object } => {
-            let result = store.load(object).map_err(|error| error.to_string());
-            Event::Loaded { object, result: result.map(Into::into) }
+        DiskJob::Load { object, on_disk } => {
+            let loaded = match on_disk {
+                true => store.load_in_place(object),
+                false => store.load(object),
+            };
+            let result = loaded.map(local_value).map_err(|error| error.to_string());
+            Event::Loaded { object, result }
         }
+    }
+}
+
+fn local_value(loaded: Loaded) -> LocalValue {
+    match loaded {
+        Loaded::Inline(value) => LocalValue::Inline(value),
+        Loaded::Extent { extent, codec } => LocalValue::Extent { extent, codec },
     }
 }

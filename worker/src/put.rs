@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use manyhands_proto::executor::Extent;
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{ObjectId, TaskId};
-use manyhands_store::Store;
+use manyhands_store::{Store, Writer};
 use manyhands_transport::Sender;
 
 use crate::shell::{Input, Mail};
@@ -68,9 +68,9 @@ impl Shelf {
     ) -> io::Result<()> {
         let size = bytes.len() as u64;
         let extent = self.room(object.task, size)?;
-        self.store.fill(extent, bytes).map_err(io::Error::other)?;
+        self.store.write(extent, bytes).map_err(io::Error::other)?;
         let extent = Extent { len: size, ..extent };
-        self.store.publish(object, codec, extent).map_err(io::Error::other)?;
+        self.store.publish(Writer::DAEMON, object, codec, extent).map_err(io::Error::other)?;
         let meta = ObjectMeta { codec, size, contains };
         self.tell(Input::Put { object, meta, extent })
     }

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use manyhands_proto::client::Stream;
-use manyhands_proto::executor::{Extent, FromExecutor, Place, ReturnedBytes, Run, ToExecutor};
-use manyhands_proto::value::{Codec, ObjectMeta, Value};
+use manyhands_proto::executor::{End, Extent, FromExecutor, Place, ReturnedBytes, Run, ToExecutor};
+use manyhands_proto::task::FailureKind;
+use manyhands_proto::value::{Codec, ObjectMeta};
 use manyhands_proto::worker::{FromWorker, ToWorker};
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::{Clock, Mailbox, Receive, Sender, Waker};
-use manyhands_worker_core::event::{ExecutorId, LocalValue};
+use manyhands_worker_core::event::ExecutorId;
 use manyhands_worker_core::{Action, Config, Core, Event};
 
 use crate::disk::{Disk, DiskJob};
-use crate::host::{Host, HostEvent};
+use crate::host::{FeedError, Host, HostEvent};
 use crate::put::{GrantWaiters, PutGrant};
 
 /// How often the output and the memory of running tasks are looked at, in microseconds.
@@ -29,9 +30,17 @@ pub(crate) enum Input {
     /// The scheduler is gone.
     Closed,
     /// A client in this process wants room for a large value.
-    PutRequested { task: TaskId, size: u64, grant: PutGrant },
+    PutRequested {
+        task: TaskId,
+        size: u64,
+        grant: PutGrant,
+    },
     /// It has written it.
-    Put { object: ObjectId, meta: ObjectMeta, extent: Extent },
+    Put {
+        object: ObjectId,
+        meta: ObjectMeta,
+        extent: Extent,
+    },
     /// The disk's thread has done something.
     FromDisk(Event),
 }
@@ -215,16 +224,18 @@ impl Worker {
                 self.given.remove(&id);
                 Event::StartFailed { executor: id, message }
             }
-            HostEvent::Died { id, death } => {
+            HostEvent::Died { id, death, running: _ } => {
+                self.forward_last_words(id);
                 self.given.remove(&id);
-                self.store.release_writer(Writer::Executor(id.0));
+                self.store.release_writer(writer(id));
                 Event::ExecutorDied { executor: id, death }
             }
             HostEvent::Ended { id, end } => {
                 if let Ok(outputs) = &end.result {
                     for (index, returned) in outputs.iter().enumerate() {
                         if let ReturnedBytes::Extent(extent) = returned.bytes {
-                            self.publish(end.task.object(index as u32), returned.codec, extent);
+                            let object = end.task.object(index as u32);
+                            self.publish(id, object, returned.codec, extent);
                         }
                     }
                 }
@@ -245,7 +256,7 @@ impl Worker {
                 Event::AllocRequested { executor, request, task, size }
             }
             FromExecutor::Stored { object, codec, extent } => {
-                self.publish(object, codec, extent);
+                self.publish(executor, object, codec, extent);
                 let meta = ObjectMeta { codec, size: extent.len, contains: Vec::new() };
                 Event::Stored { object, meta, extent: Some(extent), executor }
             }
@@ -262,10 +273,10 @@ impl Worker {
         })
     }
 
-    fn publish(&mut self, object: ObjectId, codec: Codec, extent: Extent) {
+    fn publish(&self, by: ExecutorId, object: ObjectId, codec: Codec, extent: Extent) {
         // An extent that was never granted is an executor's lie; the object then cannot be read, and
         // whoever asks for it is told.
-        if let Err(error) = self.store.publish(object, codec, extent) {
+        if let Err(error) = self.store.publish(writer(by), object, codec, extent) {
             eprintln!("manyhands: worker: {error}");
         }
     }
@@ -288,6 +299,13 @@ impl Worker {
             self.forward_output(id, task, None);
         }
         self.next_watch = if busy.is_empty() { Time::NEVER } else { now + WATCH_INTERVAL_US };
+    }
+
+    /// Sends on what an executor printed before it died.
+    fn forward_last_words(&mut self, id: ExecutorId) {
+        if let Some((task, _)) = self.core.running(id) {
+            self.forward_output(id, task, None);
+        }
     }
 
     /// Sends on what an executor printed, up to the given sizes of its files or all of it.
@@ -322,7 +340,8 @@ impl Worker {
             Action::Feed { executor, run } => self.feed(now, executor, run),
             Action::RunInPlace { executor, run } => {
                 self.give_segments(executor, &run);
-                self.host.run_in_place(executor, &run);
+                let fed = self.host.run_in_place(executor, &run);
+                self.on_fed(now, executor, &run, fed);
             }
             Action::TakeBack { executor, task, attempt } => {
                 let ok = self.host.take_back(executor, task, attempt);
@@ -348,31 +367,39 @@ impl Worker {
                 }
                 self.host.send(executor, &ToExecutor::Readable { object, place }, None);
             }
-            Action::Fetch { object, workers, size: _ } => {
+            Action::Fetch { object, workers, .. } => {
                 let result = Err(format!("no link to {workers:?}, which have {object}"));
                 self.core.handle(now, Event::Fetched { object, result }, &mut self.actions);
             }
             Action::Spill { object, value } => self.disk.send(DiskJob::Spill { object, value }),
-            Action::Load { object } => self.disk.send(DiskJob::Load { object }),
-            Action::Free { object } => self.store.free(object),
+            Action::Load { object, on_disk } => self.disk.send(DiskJob::Load { object, on_disk }),
+            Action::Free { object } => {
+                self.store.free(object);
+            }
         }
     }
 
     fn feed(&mut self, now: Time, executor: ExecutorId, run: Run) {
         self.give_segments(executor, &run);
-        self.host.feed(executor, &run);
+        let fed = self.host.feed(executor, &run);
+        self.on_fed(now, executor, &run, fed);
         if self.next_watch == Time::NEVER {
             self.next_watch = now + WATCH_INTERVAL_US;
         }
     }
 
+    /// A task that no message can carry ends at once; one for an executor that has died meanwhile
+    /// is taken care of with its death.
+    fn on_fed(&mut self, now: Time, executor: ExecutorId, run: &Run, fed: Result<(), FeedError>) {
+        let Err(FeedError::Unencodable { message, .. }) = fed else { return };
+        let (task, attempt) = (run.task, run.attempt);
+        let result = Err(Box::new(FailureKind::Value { message }));
+        let end = End { task, attempt, duration_us: 0, printed: None, result };
+        self.core.handle(now, Event::TaskEnded { executor, end }, &mut self.actions);
+    }
+
     fn grant(&mut self, now: Time, executor: ExecutorId, request: u64, size: u64, on_disk: bool) {
-        let writer = if executor == ExecutorId::CLIENT {
-            Writer::Daemon
-        } else {
-            Writer::Executor(executor.0)
-        };
-        let granted = self.store.alloc(writer, size, on_disk);
+        let granted = self.store.alloc(writer(executor), size, on_disk);
         let extent = granted.as_ref().ok().copied();
         let answer = granted.map_err(|error| error.to_string());
         if executor == ExecutorId::CLIENT {
@@ -403,9 +430,12 @@ impl Worker {
         if !given.insert((segment, writable)) {
             return;
         }
-        match self.store.segment_fd(segment, writable) {
-            Ok(fd) => {
-                let size = self.store.segment_size(segment).unwrap_or(0);
+        let found = self
+            .store
+            .segment_size(segment)
+            .and_then(|size| self.store.segment_fd(segment, writable).map(|fd| (size, fd)));
+        match found {
+            Ok((size, fd)) => {
                 let message = ToExecutor::Segment { segment, writable, size };
                 self.host.send(executor, &message, Some(fd.as_fd()));
             }
@@ -419,10 +449,10 @@ impl Worker {
     }
 }
 
-/// The value of an object as the core wants it.
-pub(crate) fn local_value(codec: Codec, bytes: Result<Bytes, Extent>) -> LocalValue {
-    match bytes {
-        Ok(bytes) => LocalValue::Inline(Value { codec, bytes }),
-        Err(extent) => LocalValue::Extent { extent, codec },
+/// Who writes, as the store knows it: a client in this process writes as the daemon does.
+fn writer(executor: ExecutorId) -> Writer {
+    match executor {
+        ExecutorId::CLIENT => Writer::DAEMON,
+        ExecutorId(number) => Writer(number),
     }
 }
