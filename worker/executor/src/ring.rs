@@ -338,7 +338,11 @@ impl WorkerEnd {
             // SAFETY: `len` bytes behind the entry's header are within the ring, `message` has room
             // for them, and bytes are valid whatever a broken executor writes meanwhile.
             unsafe {
-                std::ptr::copy_nonoverlapping(address.add(ENTRY).as_ptr(), message.as_mut_ptr(), len);
+                std::ptr::copy_nonoverlapping(
+                    address.add(ENTRY).as_ptr(),
+                    message.as_mut_ptr(),
+                    len,
+                );
                 message.set_len(len);
             }
             return Ok(Some(mail));
@@ -481,7 +485,9 @@ impl Tasks {
             }
             let state = &entry.state;
             let claimed = kind != PADDING
-                && state.compare_exchange(FED, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+                && state
+                    .compare_exchange(FED, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok();
             let kind = if kind == 1 { Kind::OnSocket } else { Kind::Message };
             let mail = entry.mail.load(Ordering::Relaxed);
             let claim = Claim { kind, taken: !claimed, mail, position: self.tail, len };

@@ -63,8 +63,8 @@ impl Segments {
             None => {
                 let rights = ProtFlags::READ;
                 let mapping = Mapping::new(segment.file.as_fd(), 0, segment.size, rights);
-                let mapping = mapping
-                    .map_err(|error| format!("segment {} : {error}", extent.segment))?;
+                let mapping =
+                    mapping.map_err(|error| format!("segment {} : {error}", extent.segment))?;
                 segment.mapping.insert(Arc::new(mapping)).clone()
             }
         };
