@@ -6,124 +6,112 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
-use manyhands_proto::client::{FromClient, Runtime, ToClient};
+use manyhands_proto::client::Runtime;
 use manyhands_proto::task::Resources;
-use manyhands_proto::value::{Codec, Value};
+use manyhands_proto::value::{ObjectMeta, Value};
 use manyhands_proto::worker::WorkerSpec;
 use manyhands_proto::{Lane, ObjectId, WorkerId};
-use manyhands_scheduler::{ClientLink, Door, Scheduler};
+use manyhands_scheduler::{ClientLink, Scheduler};
 use manyhands_store::{Store, StoreConfig};
-use manyhands_transport::{Clock, Closed, Receive, Waker};
+use manyhands_transport::{Clock, Closed, Waker};
 use manyhands_worker::{Mail, Shelf, Worker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How a local cluster is made.
-#[derive(Clone, Debug)]
-pub(crate) struct LocalConfig {
-    /// Executors that run at one time; the machine's cores if `None`.
-    pub(crate) slots: Option<u32>,
-    /// Bytes that the object store may keep in memory; a third of the machine's if `None`.
-    pub(crate) store_limit: Option<u64>,
-    /// Where objects go that do not fit.
-    pub(crate) spill_dir: Option<PathBuf>,
-    /// Labels that the worker carries.
-    pub(crate) labels: Vec<(String, String)>,
-    /// What the worker has beside cores and memory, in thousandths.
-    pub(crate) resources: Vec<(String, u64)>,
-}
+use crate::builder::Builder;
+use crate::connection::Connection;
+use crate::session::{Ends, Session};
 
-/// A cluster within this process. Dropping it ends its thread and its executors.
-pub(crate) struct LocalCluster {
-    door: Door,
+/// A cluster within this process, and the one session with it.
+struct Cluster {
+    link: ClientLink,
     shelf: Shelf,
     worker: WorkerId,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A client's session with a local cluster.
-pub(crate) struct LocalLink {
-    link: ClientLink,
-    shelf: Shelf,
-    worker: WorkerId,
+/// Starts a cluster's thread and its first executors; does not wait for them.
+pub(crate) fn start(builder: Builder) -> io::Result<Arc<dyn Connection>> {
+    let clock = Clock::start();
+    let waker = Waker::new()?;
+    let spill_dir = builder.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let spec = spec(builder)?;
+    let store = Store::new(StoreConfig {
+        memory_limit: spec.store_limit,
+        spill_dir: Some(spill_dir),
+        ..Default::default()
+    })?;
+    let mail = Mail::new(&waker);
+    let shelf = Shelf::new(store.clone(), &mail);
+    let (scheduler, door) = Scheduler::new(Default::default(), clock, &waker);
+    let worker_link = door.join_worker(spec.clone(), Arc::new(mail.inlet())).map_err(stopped)?;
+    let id = worker_link.worker();
+    let config = manyhands_worker_core::Config {
+        prestart: vec![Runtime::Rust { program: 0 }],
+        ..manyhands_worker_core::Config::new(spec)
+    };
+    let worker = Worker::new(id, config, clock, &waker, mail, store, Arc::new(worker_link))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let turning = Turning { scheduler, worker, clock, waker: waker.clone(), stop: stop.clone() };
+    let name = "manyhands".to_owned();
+    let thread = std::thread::Builder::new().name(name).spawn(move || turning.run())?;
+    let thread = Mutex::new(Some(thread));
+    Ok(Arc::new(Cluster { link: door.client(), shelf, worker: id, waker, stop, thread }))
 }
 
-impl LocalCluster {
-    /// Starts the thread and the first executors; does not wait for them.
-    pub(crate) fn start(config: LocalConfig) -> io::Result<LocalCluster> {
-        let clock = Clock::start();
-        let waker = Waker::new()?;
-        let spill_dir = config.spill_dir.clone();
-        let spec = spec(config)?;
-        let memory_limit = spec.store_limit;
-        let store = Store::new(StoreConfig { memory_limit, spill_dir, ..Default::default() })?;
-        let mail = Mail::new(&waker);
-        let shelf = Shelf::new(store.clone(), &mail);
-        let (scheduler, door) = Scheduler::new(Default::default(), clock, &waker);
-        let link = door.join_worker(spec.clone(), Arc::new(mail.inlet())).map_err(closed)?;
-        let id = link.worker();
-        let config = manyhands_worker_core::Config {
-            prestart: vec![Runtime::Rust { program: 0 }],
-            ..manyhands_worker_core::Config::new(spec)
+impl Connection for Cluster {
+    fn attach(&self, session: Weak<Session>) {
+        let client = manyhands_scheduler::Client {
+            source: Arc::new(Ends(session.clone())),
+            receiver: Arc::new(Ends(session)),
         };
-        let worker = Worker::new(id, config, clock, &waker, mail, store, Arc::new(link))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let turning = Turning { scheduler, worker, clock, waker: waker.clone(), stop: stop.clone() };
-        let name = "manyhands".to_owned();
-        let thread = std::thread::Builder::new().name(name).spawn(move || turning.run())?;
-        Ok(LocalCluster { door, shelf, worker: id, waker, stop, thread: Some(thread) })
+        // A cluster that has stopped already has told the session nothing, and never will: its
+        // first call finds that out.
+        let _ = self.link.join(client);
     }
 
-    /// Begins a session.
-    pub(crate) fn join(&self, receiver: Arc<dyn Receive<ToClient>>) -> io::Result<LocalLink> {
-        let link = self.door.join_client(receiver).map_err(closed)?;
-        Ok(LocalLink { link, shelf: self.shelf.clone(), worker: self.worker })
+    fn lane(&self) -> Lane {
+        self.link.lane()
     }
-}
 
-impl Drop for LocalCluster {
-    fn drop(&mut self) {
+    fn poke(&self) {
+        let _ = self.link.poke();
+    }
+
+    fn read_stored(&self, object: ObjectId) -> Result<Value, String> {
+        self.shelf.read(object).map_err(|error| error.to_string())
+    }
+
+    fn put_stored(
+        &self,
+        object: ObjectId,
+        meta: &ObjectMeta,
+        bytes: &[u8],
+    ) -> Result<WorkerId, String> {
+        self.shelf.write(object, meta, bytes).map_err(|error| error.to_string())?;
+        Ok(self.worker)
+    }
+
+    fn close(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            // A cluster that is dropped on its own thread (by a callback) ends after it.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A session whose last reference is dropped by the cluster's own thread ends after it.
+        if let Some(thread) = thread.filter(|it| it.thread().id() != std::thread::current().id()) {
+            // A panic there was printed, and the session has been told that the cluster is gone.
+            let _ = thread.join();
         }
     }
 }
 
-impl LocalLink {
-    pub(crate) fn lane(&self) -> Lane {
-        self.link.lane()
-    }
-
-    pub(crate) fn send(&self, message: FromClient) -> Result<(), Closed> {
-        self.link.send(message)
-    }
-
-    /// A large object, mapped.
-    pub(crate) fn read(&self, object: ObjectId) -> io::Result<Value> {
-        self.shelf.read(object)
-    }
-
-    /// Writes a large object; the caller then tells the scheduler where it is.
-    pub(crate) fn write(
-        &self,
-        object: ObjectId,
-        codec: Codec,
-        contains: Vec<ObjectId>,
-        bytes: &[u8],
-    ) -> io::Result<WorkerId> {
-        self.shelf.write(object, codec, contains, bytes)?;
-        Ok(self.worker)
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -175,17 +163,17 @@ fn timespec(us: u64) -> Timespec {
     Timespec { tv_sec: (us / 1_000_000) as i64, tv_nsec: (us % 1_000_000 * 1_000) as i64 }
 }
 
-fn spec(config: LocalConfig) -> io::Result<WorkerSpec> {
+fn spec(builder: Builder) -> io::Result<WorkerSpec> {
     let cores = std::thread::available_parallelism()?.get() as u32;
-    let slots = config.slots.unwrap_or(cores).max(1);
+    let slots = builder.slots.unwrap_or(cores).max(1);
     let memory = physical_memory();
-    let mut named = config.resources;
+    let mut named = builder.resources;
     named.sort();
     Ok(WorkerSpec {
         name: "local".to_owned(),
         resources: Resources { millicores: slots.saturating_mul(1000), memory, named },
-        labels: config.labels,
-        store_limit: config.store_limit.unwrap_or(memory / 3),
+        labels: builder.labels,
+        store_limit: builder.store_limit.unwrap_or(memory / 3),
     })
 }
 
@@ -195,7 +183,6 @@ fn physical_memory() -> u64 {
     info.totalram as u64 * u64::from(info.mem_unit.max(1))
 }
 
-fn closed(_: Closed) -> io::Error {
+fn stopped(_: Closed) -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the local cluster has stopped")
 }
-

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, mpsc};
 
 use manyhands_proto::executor::Extent;
-use manyhands_proto::value::{Codec, ObjectMeta, Value};
+use manyhands_proto::value::{ObjectMeta, Value};
 use manyhands_proto::{ObjectId, TaskId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::Sender;
@@ -59,20 +59,13 @@ impl Shelf {
     }
 
     /// Writes a value into the store. Waits while there is no room.
-    pub fn write(
-        &self,
-        object: ObjectId,
-        codec: Codec,
-        contains: Vec<ObjectId>,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        let size = bytes.len() as u64;
+    pub fn write(&self, object: ObjectId, meta: &ObjectMeta, bytes: &[u8]) -> io::Result<()> {
+        let (codec, size) = (meta.codec, bytes.len() as u64);
         let extent = self.room(object.task, size)?;
         self.store.write(extent, bytes).map_err(io::Error::other)?;
         let extent = Extent { len: size, ..extent };
         self.store.publish(Writer::DAEMON, object, codec, extent).map_err(io::Error::other)?;
-        let meta = ObjectMeta { codec, size, contains };
-        self.tell(Input::Put { object, meta, extent })
+        self.tell(Input::Put { object, meta: meta.clone(), extent })
     }
 
     fn room(&self, task: TaskId, size: u64) -> io::Result<Extent> {
