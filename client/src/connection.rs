@@ -1,0 +1,72 @@
+//! What carries a client's session: the cluster in this process, the worker of the task that runs
+//! here, or, later, a link over a network.
+
+use std::sync::Weak;
+use std::time::Instant;
+
+use manyhands_proto::value::{ObjectMeta, Value};
+use manyhands_proto::{Lane, ObjectId, WorkerId};
+
+use crate::session::Session;
+
+/// A link between one [`Session`] and a scheduler.
+///
+/// What the session has to say gathers in its outbox; [`Connection::poke`] says that there is
+/// something, and whoever runs the link then calls [`Session::drain`] as soon as the other side can
+/// take it. So what is submitted while the cluster is busy leaves in one batch. What the cluster
+/// says is handed to the session as a [`Receive`](manyhands_transport::Receive)r, in order, from one
+/// thread at a time.
+pub trait Connection: Send + Sync {
+    /// The session that this link carries. Called once, before anything else but
+    /// [`Connection::lane`].
+    fn attach(&self, session: Weak<Session>);
+
+    /// The lane in which the session names what it submits.
+    fn lane(&self) -> Lane;
+
+    /// The session's outbox is no longer empty. Called without the session's lock, once until the
+    /// next [`Session::drain`].
+    fn poke(&self);
+
+    /// The bytes of an object that lies in a store. May wait for the disk.
+    fn read_stored(&self, object: ObjectId) -> Result<Value, String>;
+
+    /// Copies a large value into the store of a worker, which is returned. The session says
+    /// [`Put`](manyhands_proto::client::FromClient::Put) right after.
+    fn put_stored(
+        &self,
+        object: ObjectId,
+        meta: &ObjectMeta,
+        bytes: &[u8],
+    ) -> Result<WorkerId, String>;
+
+    /// Waits until `done` says so or the deadline has passed. Whoever changes what `done` looks at
+    /// unparks this thread afterwards. `waits_for` gives the objects that are waited for: a task
+    /// tells them to its worker and lends its slot away. Fails if this thread cannot wait, or shall
+    /// not any longer.
+    fn block(
+        &self,
+        waits_for: &dyn Fn() -> Vec<ObjectId>,
+        done: &dyn Fn() -> bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), String> {
+        let _ = waits_for;
+        while !done() {
+            match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(left) if left.is_zero() => break,
+                Some(left) => std::thread::park_timeout(left),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether messages arrive only while [`Connection::block`] waits for them, as in a task, whose
+    /// process has one thread. A future of such a session has to wait in `poll`.
+    fn is_pumped(&self) -> bool {
+        false
+    }
+
+    /// Ends the session, and a cluster that exists only for it. Safe to call more than once.
+    fn close(&self);
+}

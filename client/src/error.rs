@@ -1,0 +1,368 @@
+//! What can go wrong, in words that name the thing and say what to do.
+
+use std::fmt;
+use std::sync::Arc;
+
+use manyhands_proto::task::{AttemptFailure, Failed, FailureKind, TaskFailure};
+use manyhands_proto::{ObjectId, TaskId};
+use thiserror::Error;
+
+/// Why something could not be had.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The task failed, or one that it needs. [`TaskError`] tells all that is known.
+    #[error(transparent)]
+    TaskFailed(#[from] Box<TaskError>),
+    /// The graph has a cycle: each of these tasks waits for the one before it, the first for the
+    /// last.
+    #[error(
+        "the graph has a cycle, so none of its tasks could ever start: {}; take out one of the \
+         `after` that close it",
+        names.join(" -> ")
+    )]
+    Cycle {
+        /// The functions on the cycle; the first one is repeated at the end.
+        names: Vec<String>,
+    },
+    /// A value cannot be encoded.
+    #[error("{what} of type {type_name} cannot be encoded: {message}")]
+    Encode {
+        /// Which value: an argument of which function, or a value that is put.
+        what: String,
+        /// Its type.
+        type_name: &'static str,
+        /// The encoder's words.
+        message: String,
+    },
+    /// An object cannot be decoded as the type of its handle.
+    #[error("object {object} cannot be read as {type_name}: {message}")]
+    Decode {
+        /// The object.
+        object: ObjectId,
+        /// The type of the handle.
+        type_name: &'static str,
+        /// The decoder's words.
+        message: String,
+    },
+    /// The bytes of an object could not be brought.
+    #[error("object {object} cannot be brought here: {message}")]
+    Unreadable {
+        /// The object.
+        object: ObjectId,
+        /// Why.
+        message: String,
+    },
+    /// A large value found no room in the object store.
+    #[error(
+        "a value of {size} bytes cannot be stored: {message}; raise the store's limit, or drop \
+         handles that are no longer needed"
+    )]
+    Store {
+        /// Its encoded size in bytes.
+        size: usize,
+        /// Why.
+        message: String,
+    },
+    /// The session is over.
+    #[error("the session with the cluster is over: {reason}")]
+    Closed {
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// It took longer than it may. Nothing was stopped: the tasks go on.
+    #[error("timed out while waiting for {pending} object(s); their tasks go on")]
+    Timeout {
+        /// How many had not come.
+        pending: usize,
+    },
+    /// The scheduler refused what this session sent.
+    #[error("the scheduler refused a message of this session: {message}")]
+    Refused {
+        /// Its words.
+        message: String,
+    },
+    /// A handle of one session was given to another.
+    #[error(
+        "{object} belongs to another session: get its value there and pass the value, or submit \
+         with the client that made it"
+    )]
+    ForeignHandle {
+        /// The object.
+        object: ObjectId,
+    },
+    /// A task can return at most 65,535 objects, and at least one.
+    #[error("a task returns 1 to 65535 objects; {name} was asked for {parts}")]
+    Outputs {
+        /// Its function.
+        name: &'static str,
+        /// What was asked for.
+        parts: usize,
+    },
+    /// The cluster could not be started.
+    #[error("the local cluster cannot start: {0}")]
+    Start(Arc<std::io::Error>),
+}
+
+/// A task that failed, with all that is known of it: the task, its arguments, every attempt, and the
+/// chain of tasks that failed with it. Its `Display` is meant to be read by people.
+#[derive(Clone, Debug)]
+pub struct TaskError {
+    object: ObjectId,
+    failed: Failed,
+}
+
+impl TaskError {
+    pub(crate) fn new(object: ObjectId, failed: Failed) -> TaskError {
+        TaskError { object, failed }
+    }
+
+    /// The object that was asked for.
+    pub fn object(&self) -> ObjectId {
+        self.object
+    }
+
+    /// The task that failed first: it caused the others.
+    pub fn task(&self) -> TaskId {
+        self.failed.failure.task
+    }
+
+    /// The name of its function.
+    pub fn name(&self) -> &str {
+        &self.failed.failure.name
+    }
+
+    /// The objects among its arguments.
+    pub fn args(&self) -> &[ObjectId] {
+        &self.failed.failure.args
+    }
+
+    /// What happened in its last attempt.
+    pub fn kind(&self) -> &FailureKind {
+        &self.failed.failure.kind
+    }
+
+    /// Every attempt that it had, first to last.
+    pub fn attempts(&self) -> &[AttemptFailure] {
+        &self.failed.failure.attempts
+    }
+
+    /// Tasks that failed because of it, cause first, at most 16.
+    pub fn chain(&self) -> &[(TaskId, String)] {
+        &self.failed.chain
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failure = &*self.failed.failure;
+        write!(f, "task {} ({}) failed", short(&failure.name), failure.task)?;
+        write_place(f, failure.attempts.last())?;
+        write!(f, ": ")?;
+        write_kind(f, &failure.kind)?;
+        write_args(f, &failure.args)?;
+        write_attempts(f, failure)?;
+        write_chain(f, self.object.task, &self.failed.chain, failure)?;
+        if let FailureKind::Panicked { backtrace, .. } = &failure.kind
+            && !backtrace.trim().is_empty()
+        {
+            write!(f, "\n  backtrace:")?;
+            write_indented(f, backtrace)?;
+        }
+        match advice(&failure.kind) {
+            Some(advice) => write!(f, "\n  advice: {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A function's name without the path of its module.
+pub(crate) fn short(name: &str) -> &str {
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+fn write_place(f: &mut fmt::Formatter<'_>, last: Option<&AttemptFailure>) -> fmt::Result {
+    match last {
+        Some(AttemptFailure { worker: Some(worker), pid: Some(pid), .. }) => {
+            write!(f, " on {worker}, executor {pid}")
+        }
+        Some(AttemptFailure { worker: Some(worker), .. }) => write!(f, " on {worker}"),
+        _ => Ok(()),
+    }
+}
+
+fn write_kind(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Result {
+    match kind {
+        FailureKind::Error { message } => write!(f, "it returned an error: {message}"),
+        FailureKind::Panicked { message, .. } => write!(f, "it panicked: {message}"),
+        FailureKind::Died(death) => {
+            match (death.signal, death.exit_code) {
+                (Some(signal), _) => {
+                    write!(f, "its executor was killed by {}", signal_name(signal))?
+                }
+                (None, Some(code)) => write!(f, "its executor exited with code {code}")?,
+                (None, None) => write!(f, "its executor ended")?,
+            }
+            write!(f, " (peak memory {})", Bytes(death.peak_memory))?;
+            if !death.stderr_tail.trim().is_empty() {
+                write!(f, "\n  last lines of stderr:")?;
+                write_indented(f, &death.stderr_tail)?;
+            }
+            Ok(())
+        }
+        FailureKind::TimeLimit { limit_us } => {
+            write!(f, "it ran past its time limit of {}", Micros(*limit_us))
+        }
+        FailureKind::Deadline => write!(f, "its deadline passed before it had ended"),
+        FailureKind::MemoryLimit { limit, used } => write!(
+            f,
+            "it used {} of memory, more than its limit of {}",
+            Bytes(*used),
+            Bytes(*limit)
+        ),
+        FailureKind::Cancelled { reason } => write!(f, "it was cancelled: {reason}"),
+        FailureKind::WorkerLost { worker } => write!(f, "{worker} was lost while it ran there"),
+        FailureKind::LostInput { object } => {
+            write!(f, "its argument {object} was lost and cannot be made again")
+        }
+        FailureKind::Value { message } => write!(f, "{message}"),
+        FailureKind::Infeasible { message } => write!(f, "no worker can ever run it: {message}"),
+        FailureKind::Refused { message } => write!(f, "it was refused: {message}"),
+    }
+}
+
+fn write_args(f: &mut fmt::Formatter<'_>, args: &[ObjectId]) -> fmt::Result {
+    const SHOWN: usize = 8;
+    if args.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<String> = args.iter().take(SHOWN).map(ObjectId::to_string).collect();
+    write!(f, "\n  arguments: {}", shown.join(", "))?;
+    match args.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
+}
+
+fn write_attempts(f: &mut fmt::Formatter<'_>, failure: &TaskFailure) -> fmt::Result {
+    if failure.attempts.len() < 2 {
+        return Ok(());
+    }
+    write!(f, "\n  attempts: {}", failure.attempts.len())?;
+    for attempt in &failure.attempts {
+        write!(f, "\n    {}", attempt.attempt + 1)?;
+        write_place(f, Some(attempt))?;
+        write!(f, ": {}", Summary(&attempt.kind))?;
+    }
+    Ok(())
+}
+
+fn write_chain(
+    f: &mut fmt::Formatter<'_>,
+    asked: TaskId,
+    chain: &[(TaskId, String)],
+    failure: &TaskFailure,
+) -> fmt::Result {
+    let others: Vec<_> = chain.iter().filter(|(task, _)| *task != failure.task).collect();
+    if others.is_empty() {
+        return match asked == failure.task {
+            true => Ok(()),
+            false => write!(f, "\n  failed with it: {asked}"),
+        };
+    }
+    write!(f, "\n  failed with it:")?;
+    for (task, name) in others {
+        write!(f, " -> {} ({task})", short(name))?;
+    }
+    Ok(())
+}
+
+fn write_indented(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.trim_end().lines().try_for_each(|line| write!(f, "\n    {line}"))
+}
+
+/// What the user can do about it.
+fn advice(kind: &FailureKind) -> Option<&'static str> {
+    Some(match kind {
+        FailureKind::Error { .. } => "if another attempt can end otherwise, give it `.retries(n)`",
+        FailureKind::Panicked { backtrace, .. } if backtrace.trim().is_empty() => {
+            "set RUST_BACKTRACE=1 for a backtrace, or call the function in this process: `f(x)`"
+        }
+        FailureKind::Panicked { .. } => "call the function in this process to debug it: `f(x)`",
+        FailureKind::Died(death) if death.signal == Some(9) => {
+            "the system may have run out of memory: declare `.memory(bytes)`, so that fewer such \
+             tasks run at one time"
+        }
+        FailureKind::Died(_) => {
+            "it may be a bug in native code: call the function in this process under a debugger"
+        }
+        FailureKind::TimeLimit { .. } => "raise `.time_limit(..)`, or split the task",
+        FailureKind::Deadline => {
+            "give it more time, a higher `.priority(..)`, or ask `explain` why it waited"
+        }
+        FailureKind::MemoryLimit { .. } => "raise `.memory_limit(bytes)`, or split the task",
+        FailureKind::WorkerLost { .. } => "raise `.crash_retries(n)` if workers come and go",
+        FailureKind::LostInput { .. } => "submit again what makes the argument",
+        FailureKind::Infeasible { .. } => "ask for less, or add a worker that has it",
+        FailureKind::Cancelled { .. } | FailureKind::Value { .. } | FailureKind::Refused { .. } => {
+            return None;
+        }
+    })
+}
+
+/// A failure in one line.
+struct Summary<'a>(&'a FailureKind);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Kind<'a>(&'a FailureKind);
+        impl fmt::Display for Kind<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_kind(f, self.0)
+            }
+        }
+        let text = Kind(self.0).to_string();
+        f.write_str(text.lines().next().unwrap_or_default())
+    }
+}
+
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n < 1 << 10 => write!(f, "{n} B"),
+            n if n < 1 << 20 => write!(f, "{:.1} KiB", n as f64 / 1024.0),
+            n if n < 1 << 30 => write!(f, "{:.1} MiB", n as f64 / f64::from(1 << 20)),
+            n => write!(f, "{:.1} GiB", n as f64 / f64::from(1 << 30)),
+        }
+    }
+}
+
+struct Micros(u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&std::time::Duration::from_micros(self.0), f)
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    format!("{name} (signal {signal})")
+}

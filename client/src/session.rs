@@ -1,0 +1,399 @@
+//! One client's link with a scheduler: what it has said, what it holds, what it waits for.
+//!
+//! Everything sits behind one mutex, which the submitting threads take once per task, and the
+//! thread that brings ends once per batch. What is to be said gathers in the outbox, and leaves when
+//! the other side takes it ([`Session::drain`]).
+
+mod forming;
+mod inbox;
+mod state;
+mod table;
+mod waiting;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use manyhands_executor::TaskEntry;
+use manyhands_proto::client::{FromClient, Outcome, PutPlace};
+use manyhands_proto::graph::{GraphBatch, TaskRow};
+use manyhands_proto::task::TaskOptions;
+use manyhands_proto::value::{Codec, INLINE_LIMIT, ObjectMeta, Value};
+use manyhands_proto::{JobId, ObjectId, TaskId};
+use uuid::Uuid;
+
+use crate::connection::Connection;
+use crate::error::{Error, TaskError};
+use crate::handle::{Reader, Reference, decode_for};
+use crate::output::Printer;
+use crate::value::{Data, decode};
+
+pub(crate) use forming::{Forming, ROWS, Row};
+pub use inbox::Ends;
+pub(crate) use state::Key;
+use state::State;
+use table::State as ObjectState;
+
+/// Tasks that may wait in the outbox before whoever submits has to wait too.
+const OUTBOX_ROWS: usize = 1 << 20;
+
+/// Batches of a graph that may wait in the outbox.
+const GRAPH_BATCHES: usize = 4;
+
+/// Releases of small objects that are sent without anything else to send.
+const IDLE_RELEASES: usize = 256;
+
+/// One client's link with a scheduler.
+///
+/// Whoever carries it (a [`Connection`]) hands it what the scheduler says and drains what it has to
+/// say; clients and handles share it, and its end closes the connection.
+pub struct Session {
+    pub(crate) connection: Arc<dyn Connection>,
+    state: Mutex<State>,
+    /// The outbox has been drained.
+    drained: Condvar,
+    pub(crate) printer: Printer,
+}
+
+/// A task to submit as it is.
+pub(crate) struct Call<'a> {
+    pub(crate) entry: &'static TaskEntry,
+    pub(crate) outputs: u16,
+    pub(crate) args: &'a [u8],
+    /// Objects of this session, in the order of their numbers in `args`.
+    pub(crate) inputs: &'a [Key],
+    pub(crate) options: Option<&'a TaskOptions>,
+    pub(crate) wanted: bool,
+}
+
+impl Session {
+    /// A session over a connection, which is attached to it.
+    pub fn open(connection: Arc<dyn Connection>) -> Arc<Session> {
+        let lane = connection.lane();
+        let session = Arc::new(Session {
+            connection,
+            state: Mutex::new(State::new(lane)),
+            drained: Condvar::new(),
+            printer: Printer::default(),
+        });
+        session.connection.attach(Arc::downgrade(&session));
+        session
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unlocks, and says that there is something to take if that is news.
+    fn poke(&self, mut state: MutexGuard<'_, State>) {
+        let news = !std::mem::replace(&mut state.poked, true);
+        drop(state);
+        if news {
+            self.connection.poke();
+        }
+    }
+
+    /// Takes what the session has to say, in order. Called by whoever runs the connection.
+    pub fn drain(&self, into: &mut Vec<FromClient>) {
+        let mut state = self.lock();
+        state.poked = false;
+        state.drain(into);
+        drop(state);
+        self.drained.notify_all();
+    }
+
+    /// Opens a job; its number in this session.
+    pub(crate) fn open_job(&self, name: String, weight: u32) -> Result<u16, Error> {
+        let job = JobId(Uuid::now_v7());
+        let mut state = self.lock();
+        state.check_open()?;
+        state.outbox.push(FromClient::OpenJob { job, name, weight: weight.max(1) });
+        let number = state.add_job(job);
+        self.poke(state);
+        Ok(number)
+    }
+
+    /// Takes in a job that is open already: that of the running task.
+    pub(crate) fn join_job(&self, job: JobId) -> u16 {
+        self.lock().add_job(job)
+    }
+
+    pub(crate) fn job_id(&self, job: u16) -> JobId {
+        self.lock().jobs[job as usize].id
+    }
+
+    /// The job gets no more tasks: what nobody else holds is cancelled and forgotten.
+    pub(crate) fn close_job(&self, job: u16) {
+        let mut state = self.lock();
+        state.flush();
+        let job = state.jobs[job as usize].id;
+        state.outbox.push(FromClient::CloseJob { job });
+        self.poke(state);
+    }
+
+    /// Submits one task; a reference to its first object.
+    pub(crate) fn submit(self: &Arc<Self>, job: u16, call: Call<'_>) -> Result<Reference, Error> {
+        let mut state = self.lock();
+        state.check_open()?;
+        if state.rows_waiting() >= OUTBOX_ROWS && !self.connection.is_pumped() {
+            state = self.wait_drained(state, |state| state.rows_waiting() < OUTBOX_ROWS);
+        }
+        let key = state.append(job, call);
+        self.poke(state);
+        Ok(Reference { session: self.clone(), key })
+    }
+
+    fn wait_drained<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        mut enough: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let held_up = |state: &mut State| state.closed.is_none() && !enough(state);
+        self.drained.wait_while(state, held_up).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// References to the objects after the first of a task that was just submitted.
+    pub(crate) fn further(&self, first: &Reference, outputs: u16) -> Vec<Reference> {
+        let further = (1..u32::from(outputs)).map(|index| Key { index, ..first.key });
+        further.map(|key| Reference { session: first.session.clone(), key }).collect()
+    }
+
+    /// Makes room for a graph of `rows` tasks: the number of the first. Until [`Session::end_graph`]
+    /// nothing else of this session leaves.
+    pub(crate) fn begin_graph(&self, job: u16, rows: u64) -> Result<u64, Error> {
+        let mut state = self.lock();
+        state.check_open()?;
+        while state.graph_open {
+            state = self.wait_drained(state, |state| !state.graph_open);
+            state.check_open()?;
+        }
+        state.flush();
+        state.graph_open = true;
+        Ok(state.reserve(job, rows))
+    }
+
+    /// The session's slots for these functions.
+    pub(crate) fn function_slots(
+        &self,
+        entries: impl Iterator<Item = &'static TaskEntry>,
+    ) -> Vec<u32> {
+        let mut state = self.lock();
+        entries.map(|entry| state.function(entry)).collect()
+    }
+
+    /// Sends a batch of the graph that is open. Waits while several are still in the outbox.
+    pub(crate) fn send_graph(&self, batch: GraphBatch) -> Result<(), Error> {
+        let mut state = self.lock();
+        if !self.connection.is_pumped() {
+            state = self.wait_drained(state, |state| state.batches_waiting() < GRAPH_BATCHES);
+        }
+        state.check_open()?;
+        state.outbox.push(FromClient::Submit(batch));
+        self.poke(state);
+        Ok(())
+    }
+
+    /// The graph's last batch has been sent, or the graph was given up.
+    pub(crate) fn end_graph(&self) {
+        let mut state = self.lock();
+        state.graph_open = false;
+        state.flush();
+        self.poke(state);
+        self.drained.notify_all();
+    }
+
+    /// A reference to an object that a task of the open graph will return.
+    pub(crate) fn expect(
+        self: &Arc<Self>,
+        job: u16,
+        seq: u64,
+        index: u32,
+        wanted: bool,
+    ) -> Reference {
+        let key = Key { job, seq, index };
+        let known = if wanted { ObjectState::Wanted } else { ObjectState::Pending };
+        self.lock().jobs[job as usize].table.retain(seq, index, known);
+        Reference { session: self.clone(), key }
+    }
+
+    /// Puts an encoded value.
+    pub(crate) fn put(
+        self: &Arc<Self>,
+        job: u16,
+        codec: Codec,
+        bytes: PutBytes<'_>,
+        contains: &[Reference],
+    ) -> Result<Reference, Error> {
+        let (key, object) = {
+            let mut state = self.lock();
+            state.check_open()?;
+            while state.graph_open {
+                state = self.wait_drained(state, |state| !state.graph_open);
+                state.check_open()?;
+            }
+            state.flush();
+            let seq = state.reserve(job, 1);
+            state.jobs[job as usize].table.retain(seq, 0, ObjectState::Pending);
+            let key = Key { job, seq, index: 0 };
+            (key, state.object(key))
+        };
+        let reference = Reference { session: self.clone(), key };
+        let size = bytes.as_slice().len();
+        let contains = self.own_objects(contains)?;
+        let meta = ObjectMeta { codec, size: size as u64, contains };
+        let place = if size <= INLINE_LIMIT {
+            PutPlace::Inline(bytes.into_bytes())
+        } else {
+            let stored = self.connection.put_stored(object, &meta, bytes.as_slice());
+            PutPlace::Stored(stored.map_err(|message| Error::Store { size, message })?)
+        };
+        let mut state = self.lock();
+        // What the session puts is there: no answer will say so.
+        if let PutPlace::Inline(bytes) = &place {
+            let value = Value { codec, bytes: bytes.clone() };
+            state.set(key, Outcome::Value(value));
+        } else if let PutPlace::Stored(worker) = &place {
+            let size = size as u64;
+            state.set(key, Outcome::Stored { codec, size, workers: vec![*worker] });
+        }
+        state.outbox.push(FromClient::Put { object, meta, place });
+        self.poke(state);
+        Ok(reference)
+    }
+
+    /// The ids of references, which must be this session's.
+    pub(crate) fn own_objects(&self, references: &[Reference]) -> Result<Vec<ObjectId>, Error> {
+        references.iter().map(|reference| Ok(self.object(self.own_key(reference)?))).collect()
+    }
+
+    /// The key of a reference, which must be this session's.
+    pub(crate) fn own_key(&self, reference: &Reference) -> Result<Key, Error> {
+        if !std::ptr::eq(&*reference.session, self) {
+            return Err(Error::ForeignHandle { object: reference.object() });
+        }
+        Ok(reference.key)
+    }
+
+    pub(crate) fn object(&self, key: Key) -> ObjectId {
+        self.lock().object(key)
+    }
+
+    pub(crate) fn retain(&self, key: Key) {
+        self.lock().retain(key);
+    }
+
+    pub(crate) fn release(&self, key: Key) {
+        let mut state = self.lock();
+        let freed = state.release(key);
+        // A small result that is forgotten can wait for company; memory and running work cannot.
+        let urgent = !matches!(freed, None | Some(ObjectState::Small { .. }));
+        if urgent || state.changes.len() >= IDLE_RELEASES {
+            self.poke(state);
+        } else {
+            drop(state);
+        }
+        drop(freed);
+    }
+
+    /// A reference to an object that was found inside a value. What the running task was given it
+    /// need not hold: the cluster does, for the task.
+    pub(crate) fn adopt(self: &Arc<Self>, object: ObjectId, borrowed: bool) -> Reference {
+        let key = self.lock().adopt(object, borrowed);
+        Reference { session: self.clone(), key }
+    }
+
+    /// Whether every object of a task is still held, from its first one's key.
+    pub(crate) fn holds_all(&self, first: Key, outputs: u16) -> bool {
+        let mut state = self.lock();
+        (0..u32::from(outputs)).all(|index| state.slot(Key { index, ..first }).is_some())
+    }
+
+    pub(crate) fn is_done(&self, key: Key) -> bool {
+        self.lock().slot(key).is_some_and(|slot| slot.state.is_done())
+    }
+
+    pub(crate) fn is_pumped(&self) -> bool {
+        self.connection.is_pumped()
+    }
+
+    /// Waits for an object and reads it.
+    pub(crate) fn fetch<T: Data>(self: &Arc<Self>, key: Key) -> Result<T, Error> {
+        loop {
+            if let Some(outcome) = self.lock().outcome(key)? {
+                return self.read(key, outcome);
+            }
+            self.wait(&[key], 1, None)?;
+        }
+    }
+
+    fn read<T: Data>(self: &Arc<Self>, key: Key, outcome: Outcome) -> Result<T, Error> {
+        let value = match outcome {
+            Outcome::Value(value) => value,
+            Outcome::Stored { .. } => {
+                let object = self.object(key);
+                let read = self.connection.read_stored(object);
+                read.map_err(|message| Error::Unreadable { object, message })?
+            }
+            Outcome::Failed(failed) => {
+                return Err(Box::new(TaskError::new(self.object(key), failed)).into());
+            }
+        };
+        decode_for(Reader::Session(self.clone()), || decode(value.codec, &value.bytes)).map_err(
+            |message| Error::Decode {
+                object: self.object(key),
+                type_name: std::any::type_name::<T>(),
+                message,
+            },
+        )
+    }
+
+    /// Stops tasks.
+    pub(crate) fn cancel(&self, tasks: Vec<TaskId>, reason: String) -> Result<(), Error> {
+        let mut state = self.lock();
+        state.check_open()?;
+        state.flush();
+        state.outbox.push(FromClient::Cancel { tasks, reason });
+        self.poke(state);
+        Ok(())
+    }
+
+    /// Ends the session.
+    pub(crate) fn shut_down(&self) {
+        self.connection.close();
+        self.end("the client was shut down");
+        self.printer.finish();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.close();
+        self.printer.finish();
+    }
+}
+
+/// The bytes of a value that is put: kept if it comes to that.
+pub(crate) enum PutBytes<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl PutBytes<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            PutBytes::Borrowed(bytes) => bytes,
+            PutBytes::Owned(bytes) => bytes,
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            PutBytes::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            PutBytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// The flags of a row that its session holds, and wants if `wanted`.
+pub(crate) fn held(wanted: bool) -> u8 {
+    TaskRow::HELD | if wanted { TaskRow::WANTED } else { 0 }
+}

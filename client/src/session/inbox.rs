@@ -1,0 +1,206 @@
+//! What the scheduler says to a session.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use manyhands_proto::client::{Explanation, FromClient, JobCounts, Outcome, ToClient};
+use manyhands_proto::{JobId, ObjectId, TaskId};
+use manyhands_transport::{Receive, Source};
+
+use super::Session;
+use super::state::{Key, State};
+use super::table::State as ObjectState;
+use super::waiting::{Signal, Wake};
+use crate::error::Error;
+
+/// Both ends of a session, for whoever carries it: what it says and where it is told things. Does
+/// not keep it alive.
+pub struct Ends(pub Weak<Session>);
+
+impl Source<FromClient> for Ends {
+    fn drain(&self, out: &mut Vec<FromClient>) {
+        if let Some(session) = self.0.upgrade() {
+            session.drain(out);
+        }
+    }
+}
+
+impl Receive<ToClient> for Ends {
+    fn receive(&self, messages: Vec<ToClient>) {
+        if let Some(session) = self.0.upgrade() {
+            session.receive(messages);
+        }
+    }
+
+    fn closed(&self, reason: &str) {
+        if let Some(session) = self.0.upgrade() {
+            session.end(reason);
+        }
+    }
+}
+
+impl State {
+    /// An object's end. Repeated and unknown ones change nothing. True if it is news.
+    pub(super) fn set(&mut self, key: Key, outcome: Outcome) -> bool {
+        let Some(slot) = self.slot(key) else { return false };
+        if slot.state.is_done() {
+            return false;
+        }
+        slot.state = ObjectState::from(outcome);
+        true
+    }
+
+    fn on_end(&mut self, object: ObjectId, outcome: Outcome, woken: &mut Vec<Wake>) {
+        let Some(key) = self.key(object) else { return };
+        if !self.set(key, outcome) {
+            return;
+        }
+        let waiter = self.slot(key).map(|slot| std::mem::take(&mut slot.waiter));
+        self.waiters.on_done(key, waiter.unwrap_or_default(), woken);
+    }
+
+    fn on_progress(&mut self, job: JobId, counts: JobCounts) {
+        if let Some(job) = self.jobs.iter_mut().find(|own| own.id == job) {
+            job.progress.counts = Some(counts);
+            job.progress.watchers.iter().for_each(|signal| signal.set());
+        }
+    }
+}
+
+impl Session {
+    /// Takes in what the scheduler says: one lock for all of it, and nobody woken under it.
+    pub fn receive(&self, messages: Vec<ToClient>) {
+        let mut woken = Vec::new();
+        let mut state = self.lock();
+        for message in messages {
+            match message {
+                ToClient::Ended { ends } => {
+                    for (object, outcome) in ends {
+                        state.on_end(object, outcome, &mut woken);
+                    }
+                }
+                ToClient::Output { task, name, stream, bytes } => {
+                    self.printer.print(task, name, stream, bytes);
+                }
+                ToClient::Explained { query, explanation } => {
+                    if let Some((signal, answer)) = state.explanations.get_mut(&query) {
+                        *answer = Some(explanation);
+                        signal.set();
+                    }
+                }
+                ToClient::Progress { job, counts } => state.on_progress(job, counts),
+                ToClient::Refused { message } => {
+                    state.refused = Some(message);
+                    state.waiters.take_all(&mut woken);
+                }
+            }
+        }
+        drop(state);
+        woken.into_iter().for_each(Wake::wake);
+    }
+
+    /// The session is over: whoever waits is told so.
+    pub fn end(&self, reason: &str) {
+        let mut woken = Vec::new();
+        let mut state = self.lock();
+        if state.closed.is_none() {
+            state.closed = Some(reason.into());
+        }
+        state.waiters.take_all(&mut woken);
+        state.explanations.values().for_each(|(signal, _)| signal.set());
+        let watchers = state.jobs.iter().flat_map(|job| &job.progress.watchers);
+        watchers.for_each(|signal| signal.set());
+        drop(state);
+        self.drained.notify_all();
+        woken.into_iter().for_each(Wake::wake);
+    }
+
+    /// Asks why a task is where it is, and waits for the answer.
+    pub(crate) fn explain(&self, task: TaskId) -> Result<Explanation, Error> {
+        let signal = Signal::here();
+        let mut state = self.lock();
+        state.check_open()?;
+        state.flush();
+        let query = state.next_query;
+        state.next_query += 1;
+        state.explanations.insert(query, (signal.clone(), None));
+        state.outbox.push(FromClient::Explain { query, task });
+        self.poke(state);
+        let blocked = self.block(&[], &signal, None);
+        let mut state = self.lock();
+        match state.explanations.remove(&query) {
+            Some((_, Some(explanation))) => Ok(explanation),
+            _ => {
+                Err(state.check_open().and(blocked).err().unwrap_or(Error::Timeout { pending: 0 }))
+            }
+        }
+    }
+
+    fn watch(&self, job: u16) -> Result<(), Error> {
+        let mut state = self.lock();
+        state.check_open()?;
+        let own = &mut state.jobs[job as usize];
+        if !std::mem::replace(&mut own.progress.watched, true) {
+            let job = own.id;
+            state.outbox.push(FromClient::Watch { job });
+            self.poke(state);
+        }
+        Ok(())
+    }
+
+    /// Where a job is. Waits for the first answer.
+    pub(crate) fn progress(&self, job: u16) -> Result<JobCounts, Error> {
+        self.watch(job)?;
+        let signal = self.add_watcher(job);
+        let counts = loop {
+            let state = self.lock();
+            if let Some(counts) = state.jobs[job as usize].progress.counts {
+                break Ok(counts);
+            }
+            if let Err(error) = state.check_open() {
+                break Err(error);
+            }
+            drop(state);
+            if let Err(error) = self.block(&[], &signal, None) {
+                break Err(error);
+            }
+            signal.clear();
+        };
+        self.remove_watcher(job, &signal);
+        counts
+    }
+
+    /// Waits for all of these, and tells `tell` where the job is whenever that changes.
+    pub(crate) fn wait_with_progress(
+        &self,
+        job: u16,
+        keys: &[Key],
+        tell: &mut dyn FnMut(JobCounts),
+    ) -> Result<(), Error> {
+        const LOOK: Duration = Duration::from_millis(100);
+        self.watch(job)?;
+        self.want(keys);
+        let mut told = None;
+        loop {
+            let counts = self.lock().jobs[job as usize].progress.counts;
+            if counts.is_some() && counts != told {
+                told = counts;
+                counts.into_iter().for_each(&mut *tell);
+            }
+            if self.wait(keys, keys.len(), Some(Instant::now() + LOOK))? == keys.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn add_watcher(&self, job: u16) -> Arc<Signal> {
+        let signal = Signal::here();
+        self.lock().jobs[job as usize].progress.watchers.push(signal.clone());
+        signal
+    }
+
+    fn remove_watcher(&self, job: u16, signal: &Arc<Signal>) {
+        let mut state = self.lock();
+        state.jobs[job as usize].progress.watchers.retain(|other| !Arc::ptr_eq(other, signal));
+    }
+}

@@ -1,0 +1,378 @@
+//! What a session's mutex guards.
+
+use bytes::Bytes;
+use manyhands_executor::{TASKS, TaskEntry};
+use manyhands_proto::client::{Explanation, FromClient, FunctionSpec, JobCounts, Outcome, Runtime};
+use manyhands_proto::graph::TaskRow;
+use manyhands_proto::value::Value;
+use manyhands_proto::{JobId, Lane, ObjectId, TaskId};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+use super::forming::{Forming, Row};
+use super::table::{Slot, State as ObjectState, Table};
+use super::waiting::{Signal, Waiters};
+use super::{Call, held};
+use crate::error::Error;
+
+/// An object within a session: one of its own lane by job, number and index, or one that it found
+/// inside a value ([`FOREIGN`]) by its place in [`State::foreign`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) seq: u64,
+    pub(crate) index: u32,
+    pub(crate) job: u16,
+}
+
+/// The [`Key::job`] of objects of other lanes.
+pub(crate) const FOREIGN: u16 = u16::MAX;
+
+/// No slot has been announced for the function.
+const UNANNOUNCED: u32 = u32::MAX;
+
+pub(super) struct State {
+    pub(super) lane: Lane,
+    pub(super) closed: Option<Arc<str>>,
+    /// What the scheduler last refused, until somebody has been told.
+    pub(super) refused: Option<String>,
+    pub(super) outbox: Vec<FromClient>,
+    /// The connection knows that there is something to take.
+    pub(super) poked: bool,
+    /// A graph is being sent: nothing else leaves, so that its batches follow each other.
+    pub(super) graph_open: bool,
+    pub(super) jobs: Vec<Job>,
+    /// By place in [`TASKS`]: the session's slot for the function.
+    functions: Vec<u32>,
+    announced: u32,
+    /// Objects whose count went from 0 to 1 (true) or back, in order.
+    pub(super) changes: Vec<(ObjectId, bool)>,
+    pub(super) waiters: Waiters,
+    foreign: Vec<Option<Foreign>>,
+    foreign_places: FxHashMap<ObjectId, u64>,
+    foreign_free: Vec<u64>,
+    pub(super) explanations: FxHashMap<u64, (Arc<Signal>, Option<Explanation>)>,
+    pub(super) next_query: u64,
+}
+
+pub(super) struct Job {
+    pub(super) id: JobId,
+    forming: Forming,
+    pub(super) table: Table,
+    pub(super) progress: Progress,
+}
+
+/// Where a job is, if anybody asked.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) watched: bool,
+    pub(super) counts: Option<JobCounts>,
+    pub(super) watchers: Vec<Arc<Signal>>,
+}
+
+/// An object of another lane.
+struct Foreign {
+    object: ObjectId,
+    slot: Slot,
+    /// The cluster holds it for the running task.
+    borrowed: bool,
+}
+
+impl State {
+    pub(super) fn new(lane: Lane) -> State {
+        State {
+            lane,
+            closed: None,
+            refused: None,
+            outbox: Vec::new(),
+            poked: false,
+            graph_open: false,
+            jobs: Vec::new(),
+            functions: Vec::new(),
+            announced: 0,
+            changes: Vec::new(),
+            waiters: Waiters::default(),
+            foreign: Vec::new(),
+            foreign_places: FxHashMap::default(),
+            foreign_free: Vec::new(),
+            explanations: FxHashMap::default(),
+            next_query: 0,
+        }
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        match &self.closed {
+            None => Ok(()),
+            Some(reason) => Err(Error::Closed { reason: reason.clone() }),
+        }
+    }
+
+    pub(super) fn add_job(&mut self, id: JobId) -> u16 {
+        let (forming, table, progress) = Default::default();
+        self.jobs.push(Job { id, forming, table, progress });
+        let number = self.jobs.len() - 1;
+        assert!(number < FOREIGN as usize, "a session has at most {FOREIGN} jobs");
+        number as u16
+    }
+
+    /// Numbers for `count` tasks or objects. The open batch must be empty.
+    pub(super) fn reserve(&mut self, job: u16, count: u64) -> u64 {
+        let forming = &mut self.jobs[job as usize].forming;
+        debug_assert!(forming.is_empty());
+        let first = forming.first_seq;
+        forming.first_seq += count;
+        first
+    }
+
+    /// The session's slot for a function, announced if it is new.
+    pub(super) fn function(&mut self, entry: &'static TaskEntry) -> u32 {
+        let place = place_of(entry);
+        if self.functions.len() <= place {
+            self.functions.resize(TASKS.len().max(place + 1), UNANNOUNCED);
+        }
+        if self.functions[place] == UNANNOUNCED {
+            let spec = FunctionSpec {
+                id: entry.id,
+                name: entry.name.to_owned(),
+                runtime: Runtime::Rust { program: 0 },
+            };
+            let first_slot = self.announced;
+            self.outbox.push(FromClient::Functions { first_slot, functions: vec![spec] });
+            self.functions[place] = first_slot;
+            self.announced += 1;
+        }
+        self.functions[place]
+    }
+
+    /// Appends one task to its job's open batch.
+    pub(super) fn append(&mut self, job: u16, call: Call<'_>) -> Key {
+        let function = self.function(call.entry);
+        for &input in call.inputs {
+            if input.job != job && input.job != FOREIGN {
+                self.close_batch(input.job);
+            }
+            let object = self.object(input);
+            self.jobs[job as usize].forming.input(object);
+        }
+        let own = &mut self.jobs[job as usize];
+        let seq = own.forming.first_seq + own.forming.len() as u64;
+        own.forming.push(Row {
+            function,
+            outputs: call.outputs,
+            rank: 0,
+            flags: held(call.wanted),
+            args: call.args,
+            options: call.options,
+        });
+        for index in 0..u32::from(call.outputs) {
+            let state = if call.wanted { ObjectState::Wanted } else { ObjectState::Pending };
+            own.table.retain(seq, index, state);
+        }
+        let full = own.forming.is_full();
+        // What another job's handle stands for must not be released before this has left.
+        let foreign = call.inputs.iter().any(|input| input.job != job && input.job != FOREIGN);
+        if full || foreign {
+            self.close_batch(job);
+        }
+        Key { job, seq, index: 0 }
+    }
+
+    /// Moves a job's open batch into the outbox.
+    fn close_batch(&mut self, job: u16) {
+        let lane = self.lane;
+        let Job { id, forming, .. } = &mut self.jobs[job as usize];
+        // While a graph is being sent an open batch waits, however full it is.
+        if !forming.is_empty() && !self.graph_open {
+            let batch = forming.take(*id, lane, false);
+            self.outbox.push(FromClient::Submit(batch));
+        }
+    }
+
+    /// Moves everything that is still open into the outbox: batches, then holds and releases.
+    pub(super) fn flush(&mut self) {
+        if self.graph_open {
+            return;
+        }
+        for job in 0..self.jobs.len() {
+            self.close_batch(job as u16);
+        }
+        // In runs, since an object may be held again after it was released.
+        let mut changes = std::mem::take(&mut self.changes).into_iter().peekable();
+        while let Some((first, hold)) = changes.next() {
+            let mut objects = vec![first];
+            while let Some((object, _)) = changes.next_if(|(_, next)| *next == hold) {
+                objects.push(object);
+            }
+            self.outbox.push(match hold {
+                true => FromClient::Hold { objects },
+                false => FromClient::Release { objects },
+            });
+        }
+    }
+
+    pub(super) fn drain(&mut self, into: &mut Vec<FromClient>) {
+        self.flush();
+        into.append(&mut self.outbox);
+    }
+
+    /// Tasks that wait to be taken.
+    pub(super) fn rows_waiting(&self) -> usize {
+        let open: usize = self.jobs.iter().map(|job| job.forming.len()).sum();
+        open + self.batches_waiting() * super::ROWS
+    }
+
+    pub(super) fn batches_waiting(&self) -> usize {
+        self.outbox.iter().filter(|message| matches!(message, FromClient::Submit(_))).count()
+    }
+
+    pub(super) fn object(&self, key: Key) -> ObjectId {
+        if key.job == FOREIGN {
+            let foreign = &self.foreign[key.seq as usize];
+            return foreign.as_ref().expect("a key is used only while it is held").object;
+        }
+        let job = self.jobs[key.job as usize].id;
+        TaskId { job, lane: self.lane, seq: key.seq }.object(key.index)
+    }
+
+    /// What is known of an object that somebody has a handle to.
+    pub(super) fn slot(&mut self, key: Key) -> Option<&mut Slot> {
+        if key.job == FOREIGN {
+            let foreign = self.foreign.get_mut(key.seq as usize)?.as_mut()?;
+            return Some(&mut foreign.slot);
+        }
+        self.jobs.get_mut(key.job as usize)?.table.get(key.seq, key.index)
+    }
+
+    /// The key of an object, if somebody has a handle to it or had one.
+    pub(super) fn key(&self, object: ObjectId) -> Option<Key> {
+        let ObjectId { task: TaskId { job, lane, seq }, index } = object;
+        if lane == self.lane
+            && let Some(number) = self.jobs.iter().position(|own| own.id == job)
+        {
+            return Some(Key { job: number as u16, seq, index });
+        }
+        let place = *self.foreign_places.get(&object)?;
+        Some(Key { job: FOREIGN, seq: place, index: 0 })
+    }
+
+    pub(super) fn retain(&mut self, key: Key) {
+        if let Some(slot) = self.slot(key) {
+            slot.handles += 1;
+        }
+    }
+
+    /// One handle less; what was known of the object if that was the last one.
+    pub(super) fn release(&mut self, key: Key) -> Option<ObjectState> {
+        if key.job == FOREIGN {
+            return self.release_foreign(key.seq);
+        }
+        let job = &mut self.jobs[key.job as usize];
+        let freed = job.table.release(key.seq, key.index)?;
+        if let Some(row) = job.forming.row(key.seq)
+            && row.outputs == 1
+        {
+            // Nobody has been told of it yet: nobody need hear of its end.
+            row.flags &= !(TaskRow::HELD | TaskRow::WANTED);
+            return None;
+        }
+        let object = self.object(key);
+        self.changes.push((object, false));
+        Some(freed)
+    }
+
+    fn release_foreign(&mut self, place: u64) -> Option<ObjectState> {
+        let place = place as usize;
+        let foreign = self.foreign.get_mut(place)?.as_mut()?;
+        foreign.slot.handles -= 1;
+        if foreign.slot.handles > 0 {
+            return None;
+        }
+        let Foreign { object, slot, borrowed } = self.foreign[place].take()?;
+        self.foreign_places.remove(&object);
+        self.foreign_free.push(place as u64);
+        if !borrowed {
+            self.changes.push((object, false));
+        }
+        Some(slot.state)
+    }
+
+    /// One more reference to an object that was found inside a value.
+    pub(super) fn adopt(&mut self, object: ObjectId, borrowed: bool) -> Key {
+        match self.key(object) {
+            Some(key) if key.job == FOREIGN => {
+                self.retain(key);
+                return key;
+            }
+            Some(key) => {
+                let table = &mut self.jobs[key.job as usize].table;
+                if table.retain(key.seq, key.index, ObjectState::Pending) {
+                    self.changes.push((object, true));
+                }
+                return key;
+            }
+            None => {}
+        }
+        if !borrowed {
+            self.changes.push((object, true));
+        }
+        let slot = Slot { handles: 1, ..Slot::default() };
+        let place = self.foreign_free.pop().unwrap_or(self.foreign.len() as u64);
+        if place == self.foreign.len() as u64 {
+            self.foreign.push(None);
+        }
+        self.foreign[place as usize] = Some(Foreign { object, slot, borrowed });
+        self.foreign_places.insert(object, place);
+        Key { job: FOREIGN, seq: place, index: 0 }
+    }
+
+    /// What became of an object, or `None` if that is not known.
+    pub(super) fn outcome(&mut self, key: Key) -> Result<Option<Outcome>, Error> {
+        let outcome = match self.slot(key).map(|slot| &slot.state) {
+            Some(ObjectState::Small { codec, len, bytes }) => {
+                let bytes = Bytes::copy_from_slice(&bytes[..*len as usize]);
+                Some(Outcome::Value(Value { codec: *codec, bytes }))
+            }
+            Some(ObjectState::Known(outcome)) => Some((**outcome).clone()),
+            _ => None,
+        };
+        match outcome {
+            None => self.check_open().map(|()| None),
+            known => Ok(known),
+        }
+    }
+
+    /// Has the scheduler tell of these, those that it does not tell of already.
+    pub(super) fn want(&mut self, keys: &[Key]) {
+        let mut wanted = Vec::new();
+        for &key in keys {
+            let Some(slot) = self.slot(key) else { continue };
+            if !matches!(slot.state, ObjectState::Pending) {
+                continue;
+            }
+            slot.state = ObjectState::Wanted;
+            let open = self.jobs.get_mut(key.job as usize);
+            match open.and_then(|job| job.forming.row(key.seq)) {
+                Some(row) => row.flags |= TaskRow::WANTED,
+                None => wanted.push(self.object(key)),
+            }
+        }
+        if !wanted.is_empty() {
+            self.flush();
+            self.outbox.push(FromClient::Want { objects: wanted });
+        }
+    }
+
+    /// Something is to be taken.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.outbox.is_empty()
+            || !self.changes.is_empty()
+            || self.jobs.iter().any(|job| !job.forming.is_empty())
+    }
+}
+
+/// Where an entry lies in [`TASKS`].
+fn place_of(entry: &'static TaskEntry) -> usize {
+    let base = TASKS.as_ptr() as usize;
+    let place = (entry as *const TaskEntry as usize).wrapping_sub(base) / size_of::<TaskEntry>();
+    assert!(place < TASKS.len(), "{} is not in the registry of tasks", entry.name);
+    place
+}
