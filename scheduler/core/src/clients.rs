@@ -140,7 +140,6 @@ impl Core {
         &mut self,
         session: SessionIdx,
         id: JobId,
-        name: String,
         weight: u32,
         out: &mut Vec<Action>,
     ) {
@@ -150,7 +149,7 @@ impl Core {
         let job = match self.job_ids.get(&id) {
             Some(job) => *job,
             None => {
-                let job = self.jobs.insert(Job::new(id, name, weight));
+                let job = self.jobs.insert(Job::new(id, weight));
                 self.job_ids.insert(id, job);
                 job
             }

@@ -174,8 +174,8 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         match message {
-            FromClient::OpenJob { job, name, weight } => {
-                self.on_job_opened(session, job, name, weight, out)
+            FromClient::OpenJob { job, name: _, weight } => {
+                self.on_job_opened(session, job, weight, out)
             }
             FromClient::Functions { first_slot, functions } => {
                 self.on_functions(session, first_slot, functions, out)
@@ -239,6 +239,11 @@ impl Core {
         }
         self.tell(out);
         self.send(out);
+    }
+
+    /// How many records of tasks and values there are, those kept as lineage included.
+    pub fn records(&self) -> usize {
+        self.tasks.len()
     }
 
     /// When the shell shall deliver [`Event::Tick`] next.

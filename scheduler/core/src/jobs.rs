@@ -26,7 +26,6 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
-    pub(crate) name: String,
     pub(crate) weight: u32,
     /// Start-time fair queueing: the slot time that the job has had, over its weight.
     pub(crate) served: u64,
@@ -45,10 +44,9 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(id: JobId, name: String, weight: u32) -> Job {
+    pub(crate) fn new(id: JobId, weight: u32) -> Job {
         Job {
             id,
-            name,
             weight: weight.max(1),
             served: 0,
             ready: Vec::new(),

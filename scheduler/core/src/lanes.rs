@@ -65,10 +65,6 @@ impl Lanes {
         &self.tables[lane]
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.tables.len()
-    }
-
     /// Whether the lane's table may grow to hold this number.
     pub(crate) fn can_hold(&self, lane: LaneIdx, seq: u64) -> bool {
         let table = &self.tables[lane];

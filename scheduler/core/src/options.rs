@@ -130,10 +130,6 @@ impl OptionTable {
         &self.demands[demand as usize]
     }
 
-    pub(crate) fn demands(&self) -> &[Demand] {
-        &self.demands
-    }
-
     /// References to all sets together.
     pub(crate) fn references(&self) -> usize {
         self.sets.iter().map(|(_, set)| set.refs as usize).sum()
