@@ -129,7 +129,10 @@ impl Client {
                     self.held.entry(object).or_default().wanted = true;
                 }
             }
-            Deed::Want(objects) => self.say(FromClient::Want { objects }, world),
+            Deed::Want(mut objects) => {
+                objects.retain(|object| self.held.contains_key(object));
+                self.say(FromClient::Want { objects }, world);
+            }
             Deed::Drop(objects) => self.let_go(objects, world),
             Deed::Put(put) => {
                 self.placing += 1;

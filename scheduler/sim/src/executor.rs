@@ -25,7 +25,9 @@ pub struct Executor {
     id: ExecutorId,
     /// Its process id.
     pub pid: u32,
-    /// It has started and not died.
+    /// It has started.
+    pub started: bool,
+    /// It has started and not died; of its death the core may not know yet.
     pub alive: bool,
     ring: VecDeque<Run>,
     stack: Vec<Frame>,
@@ -84,7 +86,13 @@ impl Executor {
     pub fn new(worker: usize, id: ExecutorId) -> Executor {
         let pid = 1000 * (worker as u32 + 1) + id.0;
         let (ring, stack) = (VecDeque::new(), Vec::new());
-        Executor { worker, id, pid, alive: false, ring, stack, frames: 0, requests: 0 }
+        let (started, alive) = (false, false);
+        Executor { worker, id, pid, started, alive, ring, stack, frames: 0, requests: 0 }
+    }
+
+    /// The process is there and can be fed.
+    pub fn begin_life(&mut self) {
+        (self.started, self.alive) = (true, true);
     }
 
     /// A task enters the ring.
@@ -92,7 +100,7 @@ impl Executor {
         if !self.alive {
             around
                 .world
-                .fail(format!("worker {} fed {:?}, which is not alive", self.worker, self.id));
+                .fail(format!("worker {} fed {:?}, which has not started", self.worker, self.id));
         }
         self.ring.push_back(run);
         self.claim(around);

@@ -144,6 +144,12 @@ pub fn interventions(
             deeds.push((at + rng.scaled(10, 100_000), Deed::Drop(objects)));
         }
     }
+    let infeasible = job.tasks.iter().filter(|no| plan.infeasible.contains(no));
+    let infeasible: Vec<_> = infeasible.map(|&no| plan.tasks[no].id).collect();
+    if !infeasible.is_empty() {
+        // They wait for a worker that has what they ask for, and none comes.
+        deeds.push((at + rng.range(10_000, 1_000_000), Deed::Cancel(infeasible)));
+    }
     if rng.chance(20_000) {
         let tasks: Vec<_> =
             (0..rng.range(1, 10)).map(|_| plan.tasks[*rng.pick(&job.tasks)].id).collect();

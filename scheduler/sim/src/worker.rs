@@ -69,7 +69,7 @@ impl Worker {
             }
             Event::ExecutorStarted { executor, .. } => {
                 if let Some(executor) = self.executors.get_mut(executor) {
-                    executor.alive = true;
+                    executor.begin_life();
                 }
             }
             _ => {}
@@ -371,7 +371,7 @@ impl Worker {
             return Some((kept.hash, kept.size));
         }
         let value = self.core.value(object)?;
-        decode_value(value).map(|hash| (hash, value.bytes.len() as u64))
+        decode_value(&value).map(|hash| (hash, value.bytes.len() as u64))
     }
 
     fn disk_us(&self, object: ObjectId, world: &mut World) -> u64 {
