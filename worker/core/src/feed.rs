@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::attempts::{AttemptIx, State, Taking};
 use crate::core::Core;
 use crate::event::ExecutorId;
-use crate::executors::Phase;
+use crate::executors::{Occupied, Phase};
 use crate::memory::Ready;
 
 /// Tasks that an executor is fed behind the running one, at most.
@@ -95,11 +95,15 @@ impl Core {
         }
         let mut room = self.room.clone();
         let cores_awaited = self.place_heads(now, &mut room, out);
+        let over = self.room.millicores < 0;
+        if over {
+            self.take_back_surplus(out);
+        }
         for pool in 0..self.pools.len() as u32 {
             while self.pools[pool as usize].starting < self.pools[pool as usize].demand
                 && self.start_executor(now, pool, out)
             {}
-            if !cores_awaited {
+            if !cores_awaited && !over {
                 self.feed_ahead(now, pool, out);
             }
             if self.pools[pool as usize].queue.len == 0 && room.has_core() {
@@ -318,6 +322,26 @@ impl Core {
         }
     }
 
+    /// Tasks went on again in slots that they had lent: as many executors as there are slots too few
+    /// shall not begin another task.
+    fn take_back_surplus(&mut self, out: &mut Vec<Action>) {
+        let mut over = (999 - self.room.millicores) / 1000;
+        let mut fed = std::mem::take(&mut self.scratch);
+        fed.clear();
+        for (id, executor) in &self.executors {
+            let stays = |ix: &AttemptIx| self.attempts[*ix].taking.is_none();
+            if executor.fed.iter().any(stays) {
+                fed.push(*id);
+            } else if !matches!(executor.occupies, Occupied::Nothing) {
+                over -= 1;
+            }
+        }
+        for id in fed.iter().take(over.max(0) as usize) {
+            self.take_all_back(*id, out);
+        }
+        self.scratch = fed;
+    }
+
     /// There is room and nothing queued: takes back what waits behind tasks that run long.
     fn take_back_from_the_long(&mut self, now: Time, pool: u32, out: &mut Vec<Action>) {
         let long = self.config.long_run_us;
@@ -405,7 +429,7 @@ impl Core {
     pub(crate) fn give_back(&mut self, ix: AttemptIx) {
         let attempt = &mut self.attempts[ix];
         let why = attempt.taking.take();
-        attempt.state = State::Loading { missing: 0 };
+        attempt.state = State::InHand;
         if let Some(stop) = attempt.stop() {
             let failure = stop.failure.clone();
             if why == Some(Taking::Retract) {
