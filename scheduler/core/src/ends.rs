@@ -71,7 +71,8 @@ impl Core {
         self.release_needs(task);
         self.end_attempt(task);
         self.count(job, |job| job.counts.done += 1);
-        if !self.tasks[task].is_alive() {
+        // Of several objects some may be needed and others not.
+        if self.tasks[task].objects().any(|object| !object.is_alive()) {
             self.loose.push(task);
         }
     }
