@@ -110,7 +110,7 @@ pub(crate) fn run(inherited: Inherited) -> ! {
 
 fn work(mut tasks: Tasks) -> ! {
     let mut clock = Instant::now();
-    let mut mail = 0;
+    let (mut mail, mut exit) = (0, false);
     loop {
         let sent = tasks.mail();
         if sent != mail {
@@ -119,12 +119,11 @@ fn work(mut tasks: Tasks) -> ! {
             while let Some(run) = own(|executor| executor.in_place.pop_front()) {
                 clock = execute(&RunRef::of(&run), None, clock);
             }
-            if own(|executor| executor.exit) && !tasks.has_more() {
-                leave();
-            }
+            exit = own(|executor| executor.exit);
         }
         match tasks.claim() {
             Ok(Some(claim)) => clock = run_claimed(&mut tasks, claim, clock),
+            Ok(None) if exit => leave(),
             Ok(None) => {
                 own(Executor::wake_worker);
                 tasks.sleep(|tasks| tasks.has_more() || tasks.mail() != mail);

@@ -19,37 +19,37 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
 
 /// How long anything may take, on the busiest machine.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-pub struct Crew {
-    pub host: Host,
+pub(crate) struct Crew {
+    pub(crate) host: Host,
     waker: Arc<Waker>,
     events: Vec<HostEvent>,
     next: u32,
 }
 
 impl Crew {
-    pub fn new() -> Crew {
+    pub(crate) fn new() -> Crew {
         let waker = Waker::new().unwrap();
         let host = Host::start(waker.clone()).unwrap();
         Crew { host, waker, events: Vec::new(), next: 0 }
     }
 
     /// Starts an executor, without waiting for it.
-    pub fn executor(&mut self) -> ExecutorId {
+    pub(crate) fn executor(&mut self) -> ExecutorId {
         let id = ExecutorId(self.next);
         self.next += 1;
         self.host.start_executor(id);
         id
     }
 
-    pub fn feed(&mut self, id: ExecutorId, run: &Run) {
+    pub(crate) fn feed(&mut self, id: ExecutorId, run: &Run) {
         self.host.feed(id, run).unwrap();
         self.host.flush();
     }
 
     /// Appends what has come to `out`, sleeping if it is nothing.
-    pub fn turn(&mut self, out: &mut Vec<HostEvent>) {
+    pub(crate) fn turn(&mut self, out: &mut Vec<HostEvent>) {
         self.waker.prepare();
         if !self.host.has_work() {
             let limit = if self.host.poll_soon() { POLL_SOON } else { LIMIT };
@@ -67,7 +67,11 @@ impl Crew {
     }
 
     /// Waits for the first event that `find` wants. Others before it are dropped, later ones kept.
-    pub fn until<R>(&mut self, what: &str, mut find: impl FnMut(&HostEvent) -> Option<R>) -> R {
+    pub(crate) fn until<R>(
+        &mut self,
+        what: &str,
+        mut find: impl FnMut(&HostEvent) -> Option<R>,
+    ) -> R {
         let start = Instant::now();
         loop {
             let mut found = None;
@@ -88,7 +92,7 @@ impl Crew {
         }
     }
 
-    pub fn end(&mut self) -> End {
+    pub(crate) fn end(&mut self) -> End {
         self.until("the end of a task", |event| match event {
             HostEvent::Ended { end, .. } => Some(end.clone()),
             HostEvent::Died { death, .. } => panic!("an executor died: {death:?}"),
@@ -96,7 +100,7 @@ impl Crew {
         })
     }
 
-    pub fn death(&mut self) -> (ExecutorId, Death, Option<(TaskId, u32)>) {
+    pub(crate) fn death(&mut self) -> (ExecutorId, Death, Option<(TaskId, u32)>) {
         self.until("the death of an executor", |event| match event {
             HostEvent::Died { id, death, running } => Some((*id, death.clone(), *running)),
             _ => None,
@@ -104,11 +108,11 @@ impl Crew {
     }
 }
 
-pub fn task(seq: u64) -> TaskId {
+pub(crate) fn task(seq: u64) -> TaskId {
     TaskId { job: JobId(Uuid::from_u128(7)), lane: Lane(1), seq }
 }
 
-pub fn run(function: &str, seq: u64) -> Run {
+pub(crate) fn run(function: &str, seq: u64) -> Run {
     Run {
         task: task(seq),
         attempt: 0,
@@ -121,14 +125,14 @@ pub fn run(function: &str, seq: u64) -> Run {
 }
 
 /// An encoded argument: a value.
-pub fn value(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn value(bytes: &[u8]) -> Vec<u8> {
     let mut args = vec![0, Codec::RAW.0];
     args.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     args.extend_from_slice(bytes);
     args
 }
 
-pub fn run_with(function: &str, seq: u64, bytes: &[u8]) -> Run {
+pub(crate) fn run_with(function: &str, seq: u64, bytes: &[u8]) -> Run {
     Run { args: value(bytes).into(), ..run(function, seq) }
 }
 
