@@ -66,6 +66,8 @@ pub(crate) struct Stop {
 /// Where an attempt is.
 #[derive(Debug)]
 pub(crate) enum State {
+    /// In no list: the core is just moving it. No round leaves it so.
+    InHand,
     /// In its queue. Its objects are here, or their absence has not been noticed yet.
     Queued,
     /// Some of its objects are not in memory, and there was no room to bring them.
@@ -152,7 +154,7 @@ impl Attempts {
         let attempt = Attempt {
             assignment,
             objects: Vec::new(),
-            state: State::Queued,
+            state: State::InHand,
             seq: self.next_seq,
             stamp: 0,
             pool: 0,

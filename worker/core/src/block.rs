@@ -62,6 +62,8 @@ impl Core {
     fn waiting_executor(&self, task: TaskId) -> Option<(ExecutorId, bool)> {
         let ix = self.attempts.newest(task)?;
         match self.attempts[ix].state {
+            // One that is being stopped is not given more to wait for.
+            _ if self.attempts[ix].stop().is_some() => None,
             State::Blocked { executor, .. } => {
                 Some((executor, self.executors[&executor].top() == Some(ix)))
             }
@@ -125,7 +127,8 @@ impl Core {
         waiting.clear();
         waiting.extend(self.executors.iter().filter_map(|(id, e)| {
             let top = &self.attempts[e.top()?];
-            (matches!(top.state, State::Blocked { .. }) && !self.can_lend(e.pool)).then_some(*id)
+            let waits = matches!(top.state, State::Blocked { .. }) && top.stop().is_none();
+            (waits && !self.can_lend(e.pool)).then_some(*id)
         }));
         for id in &waiting {
             if self.is_full_of_runs() {

@@ -382,6 +382,7 @@ impl Core {
         for (ix, attempt) in self.attempts.iter() {
             let key = (attempt.assignment.order, attempt.seq, ix);
             match &attempt.state {
+                State::InHand => panic!("{:?} was let fall", attempt.key()),
                 State::Queued if attempt.plain => queued += 1,
                 State::Queued => assert!(self.specials.contains(&key)),
                 State::WantsMemory => assert!(self.wants_memory.contains(&key)),

@@ -32,7 +32,7 @@ impl Core {
         let worker = self.worker;
         let pid = |id| self.executors.get(id).map_or(0, |e| e.pid);
         let (state, mut reason) = match &attempt.state {
-            State::Queued => (TaskState::Assigned, self.why_queued(ix)),
+            State::InHand | State::Queued => (TaskState::Assigned, self.why_queued(ix)),
             State::WantsMemory => (TaskState::Assigned, self.why_wants_memory(ix)),
             State::Loading { .. } => (TaskState::Assigned, self.why_loading(ix)),
             State::InPlace => {

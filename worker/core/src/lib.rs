@@ -34,6 +34,8 @@ mod limits;
 mod memory;
 mod objects;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use action::Action;
 pub use config::Config;

@@ -302,6 +302,7 @@ impl Core {
             }
         }
         self.leave(ix);
+        self.attempts[ix].state = State::InHand;
         let stamp = self.attempts[ix].stamp;
         for object in &missing {
             if !self.objects[*object].is_coming() {
