@@ -146,6 +146,7 @@ fn spawn_sleeper(call: &mut Invocation<'_>) -> Outcome {
     let own_session = !argument(call)?.is_empty();
     let mut command = Command::new(if own_session { "setsid" } else { "sleep" });
     let arguments: &[&str] = if own_session { &["sleep", "1000"] } else { &["1000"] };
+    #[expect(clippy::zombie_processes, reason = "that nobody waits for it is the test")]
     let child = command.args(arguments).spawn().unwrap();
     call.return_bytes(Codec::RAW, Vec::new(), &child.id().to_le_bytes())
 }

@@ -77,7 +77,7 @@ impl Incoming {
     }
 
     /// Takes the next whole frame.
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn take<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
         let Some((message, taken)) = frame::decode(&self.buffer[self.start..self.end])? else {
             return Ok(None);
         };

@@ -125,7 +125,10 @@ fn work(mut tasks: Tasks) -> ! {
             Ok(Some(claim)) => clock = run_claimed(&mut tasks, claim, clock),
             Ok(None) if exit => leave(),
             Ok(None) => {
-                own(Executor::wake_worker);
+                own(|executor| {
+                    executor.wake_worker();
+                    executor.wakes.idle();
+                });
                 tasks.sleep(|tasks| tasks.has_more() || tasks.mail() != mail);
                 clock = Instant::now();
             }

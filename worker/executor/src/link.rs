@@ -63,7 +63,7 @@ impl Link {
     /// The next message that has come already.
     pub(crate) fn next(&mut self) -> Option<ToExecutor> {
         loop {
-            match self.incoming.next() {
+            match self.incoming.take() {
                 Ok(Some(message)) => return Some(message),
                 Ok(None) => {}
                 Err(error) => fail(&format!("the worker sent a {error}")),
@@ -109,8 +109,10 @@ impl Link {
 
 /// Ends the process: its worker is gone.
 fn orphaned() -> ! {
-    rustix::process::kill_process_group(rustix::process::getpgrp(), rustix::process::Signal::KILL)
-        .unwrap_or(());
+    use rustix::process::{Signal, getpgrp, getpid, kill_process_group};
+    if getpgrp() == getpid() {
+        let _ = kill_process_group(getpid(), Signal::KILL);
+    }
     std::process::abort()
 }
 

@@ -3,9 +3,9 @@
 //! Waking costs a system call, and on a busy machine the core that the next task would run on. So
 //! after a very short task, with more to do, the wake-up is postponed: the end lies in the ring, and
 //! the worker looks there every millisecond while the ends it saw last were short. That is enough,
-//! since a wake-up is postponed only if the end before it was short as well, and a task that takes
-//! long is never begun with one postponed unless it was short the last time; then it is long when it
-//! ends, and wakes.
+//! since a wake-up is postponed only if the end right before it was short as well (so the worker has
+//! seen a short end lately, or was woken for it), and since a task is timed from the end before it:
+//! when nothing has come for some milliseconds, the task that runs is long, and its end will wake.
 
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,11 @@ impl Wakes {
         !more || !both_short || self.postponed >= ENDS_LIMIT || now - since > TIME_LIMIT
     }
 
+    /// There was nothing to do for a while: the next end is the first that the worker sees again.
+    pub(crate) fn idle(&mut self) {
+        self.short = false;
+    }
+
     /// The worker has been woken, or did not sleep.
     pub(crate) fn woken(&mut self) {
         self.postponed = 0;
@@ -65,6 +70,15 @@ mod tests {
         assert!(wakes.after(false, 1, now), "there is nothing else to do");
         wakes.woken();
         assert!(wakes.after(true, SHORT_US + 1, now));
+    }
+
+    #[test]
+    fn the_first_end_after_a_pause_wakes() {
+        let (mut wakes, now) = (Wakes::default(), Instant::now());
+        wakes.after(true, 1, now);
+        wakes.woken();
+        wakes.idle();
+        assert!(wakes.after(true, 1, now), "the worker does not look by itself any more");
     }
 
     #[test]

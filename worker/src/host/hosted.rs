@@ -346,7 +346,7 @@ impl Hosted {
     }
 
     fn next_message(&mut self) -> Result<Option<FromExecutor>, Violation> {
-        self.incoming.next().map_err(|error| format!("it sent a {error}"))
+        self.incoming.take().map_err(|error| format!("it sent a {error}"))
     }
 
     fn on_message(

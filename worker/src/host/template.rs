@@ -40,6 +40,8 @@ impl Template {
             }
         }
         command.env(VARIABLE, VERSION).stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        // What a terminal sends to our group (Ctrl-C) is for us to answer.
+        command.process_group(0);
         let process = command.spawn()?;
         let template = Template { process, socket: Some(ours), waiting: VecDeque::new() };
         let data = EventData::new_u64(key);
