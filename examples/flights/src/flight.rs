@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
 use csv::{ByteRecord, Reader};
-use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 
 /// One departure: 28 bytes of plain data, so that a parsed part is one flat array which the tasks
 /// that need it read where it lies.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flight {
     /// The scheduled hour of departure, in hours since the Unix epoch.
     pub hour_unix: u32,
@@ -44,11 +43,8 @@ impl Flight {
 
 /// A short code of ASCII characters, filled up with zeros.
 #[repr(transparent)]
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Code<const N: usize>(#[serde(with = "as_bytes")] pub [u8; N]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct Code<const N: usize>(pub [u8; N]);
 
 impl<const N: usize> Code<N> {
     /// The code of these bytes, or `None` if they are too many.
@@ -71,26 +67,6 @@ impl<const N: usize> std::fmt::Debug for Code<N> {
     }
 }
 
-/// serde knows arrays of fixed lengths only; a code is as well a short string of bytes.
-mod as_bytes {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer, const N: usize>(
-        code: &[u8; N],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        to.collect_seq(code)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
-        from: D,
-    ) -> Result<[u8; N], D::Error> {
-        let bytes = Vec::<u8>::deserialize(from)?;
-        bytes.try_into().map_err(|_| D::Error::custom("a code of another length"))
-    }
-}
-
 /// Reads one part of the table of departures.
 pub fn read_part(path: &Path) -> Result<Vec<Flight>, DataError> {
     let mut table = Table::open(path)?;
@@ -98,10 +74,10 @@ pub fn read_part(path: &Path) -> Result<Vec<Flight>, DataError> {
     while let Some(row) = table.next_row()? {
         flights.push(Flight {
             hour_unix: row.hour_unix("time_hour", 18)?,
-            tail: row.known("tailnum", 11, |bytes| Code::new(bytes))?.unwrap_or(Code([0; 6])),
-            origin: row.field("origin", 12, |bytes| Code::new(bytes))?,
-            dest: row.field("dest", 13, |bytes| Code::new(bytes))?,
-            carrier: row.field("carrier", 9, |bytes| Code::new(bytes))?,
+            tail: row.known("tailnum", 11, Code::new)?.unwrap_or(Code([0; 6])),
+            origin: row.field("origin", 12, Code::new)?,
+            dest: row.field("dest", 13, Code::new)?,
+            carrier: row.field("carrier", 9, Code::new)?,
             month: row.number("month", 1)?,
             hour: row.number("hour", 16)?,
             dep_delay: row.known_number("dep_delay", 5)?.unwrap_or(Flight::NEVER),

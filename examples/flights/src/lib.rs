@@ -22,8 +22,10 @@
 //! - [`report`]: the figures with names, and how they are printed.
 //! - [`graph`]: the tasks, and the graph that they make.
 //! - [`mod@alone`]: the same without a cluster.
+//! - [`bar`]: a bar that shows how far a graph is.
 
 pub mod alone;
+pub mod bar;
 pub mod delays;
 pub mod flight;
 pub mod graph;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
-use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 use crate::flight::{Code, Flight, Table};
@@ -24,7 +23,7 @@ pub fn read_names(path: &Path) -> Result<Names, DataError> {
 
 /// A plane.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Plane {
     /// Its registration.
     pub tail: Code<6>,
@@ -37,7 +36,7 @@ pub fn read_planes(path: &Path) -> Result<Vec<Plane>, DataError> {
     let mut table = Table::open(path)?;
     let mut planes = Vec::new();
     while let Some(row) = table.next_row()? {
-        let tail = row.field("tailnum", 0, |bytes| Code::new(bytes))?;
+        let tail = row.field("tailnum", 0, Code::new)?;
         planes.push(Plane { tail, year: row.known_number("year", 1)?.unwrap_or(0) });
     }
     planes.sort_by_key(|plane| plane.tail);
@@ -46,7 +45,7 @@ pub fn read_planes(path: &Path) -> Result<Vec<Plane>, DataError> {
 
 /// The weather at an airport during an hour.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Weather {
     /// Hours since the Unix epoch.
     pub hour_unix: u32,
@@ -72,7 +71,7 @@ pub fn read_weather(path: &Path) -> Result<Vec<Weather>, DataError> {
             wind: row.known_number("wind_speed", 9)?.unwrap_or(0.0),
             precipitation: row.known_number("precip", 11)?.unwrap_or(0.0),
             visibility: row.known_number("visib", 13)?.unwrap_or(10.0),
-            origin: row.field("origin", 0, |bytes| Code::new(bytes))?,
+            origin: row.field("origin", 0, Code::new)?,
             filled_up: 0,
         });
     }
