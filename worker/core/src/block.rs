@@ -23,14 +23,14 @@ impl Core {
             return;
         }
         let (task, attempt) = self.attempts[ix].key();
+        let at_limit = !self.can_lend(self.executors[&id].pool);
         let mut sorted = waits_for.clone();
         sorted.sort_unstable();
-        self.attempts[ix].state = State::Blocked { executor: id, since, waits_for: sorted };
+        self.attempts[ix].state =
+            State::Blocked { executor: id, since, waits_for: sorted, at_limit };
         self.settle(id);
         self.blocked += 1;
         self.take_all_back(id, out);
-        let at_limit = !self.can_lend(self.executors[&id].pool);
-        self.executors.get_mut(&id).expect("looked up above").told_limit = at_limit;
         let message = FromWorker::Blocked { task, attempt, waits_for, at_limit };
         out.push(Action::ToScheduler(message));
     }
@@ -47,7 +47,6 @@ impl Core {
         self.attempts[ix].state = State::Running { executor: id, since };
         self.blocked -= 1;
         self.settle(id);
-        self.executors.get_mut(&id).expect("the caller looked it up").told_limit = false;
         out.push(Action::ToScheduler(FromWorker::Unblocked { task, attempt }));
         self.interrupt_if_running(now, ix, out);
     }
@@ -120,9 +119,16 @@ impl Core {
     /// Where no executor can be had, looks among the attempts that wait here for those that blocked
     /// tasks wait for, and runs them in place.
     pub(crate) fn help_in_place(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.blocked == 0 || self.is_full_of_runs() {
+        if self.blocked == 0 {
             return;
         }
+        if !self.is_full_of_runs() {
+            self.help_blocked(now, out);
+        }
+        self.tell_limit(out);
+    }
+
+    fn help_blocked(&mut self, now: Time, out: &mut Vec<Action>) {
         let mut waiting = std::mem::take(&mut self.scratch);
         waiting.clear();
         waiting.extend(self.executors.iter().filter_map(|(id, e)| {
@@ -139,7 +145,6 @@ impl Core {
             }
         }
         self.scratch = waiting;
-        self.tell_limit(out);
     }
 
     /// The most urgent attempt that waits here and that an executor's blocked task waits for.
@@ -182,23 +187,31 @@ impl Core {
     }
 
     /// Nothing runs and no executor can be had: the scheduler must know this of every blocked task,
-    /// also of those that blocked when there were more.
+    /// also of those that blocked when there were more. It must know as well when one can be had
+    /// again, or it would send this worker nothing but help for them.
     fn tell_limit(&mut self, out: &mut Vec<Action>) {
-        if self.anything_runs() {
-            return;
-        }
-        for id in self.executors.keys().copied().collect::<Vec<_>>() {
-            let executor = &self.executors[&id];
-            let Some(ix) = executor.top().filter(|_| !executor.told_limit) else { continue };
-            if self.can_lend(executor.pool) {
-                continue;
+        let still = !self.anything_runs();
+        let mut told = Vec::new();
+        for executor in self.executors.values() {
+            let lends = self.can_lend(executor.pool);
+            for ix in &executor.stack {
+                let State::Blocked { at_limit, .. } = self.attempts[*ix].state else { continue };
+                let is_top = executor.top() == Some(*ix);
+                let now = if lends { false } else { at_limit || (still && is_top) };
+                if now != at_limit {
+                    told.push(*ix);
+                }
             }
+        }
+        for ix in told {
             let (task, attempt) = self.attempts[ix].key();
-            let State::Blocked { waits_for, .. } = &self.attempts[ix].state else { continue };
-            let waits_for = waits_for.clone();
-            let message = FromWorker::Blocked { task, attempt, waits_for, at_limit: true };
+            let State::Blocked { waits_for, at_limit, .. } = &mut self.attempts[ix].state else {
+                continue;
+            };
+            *at_limit = !*at_limit;
+            let (waits_for, at_limit) = (waits_for.clone(), *at_limit);
+            let message = FromWorker::Blocked { task, attempt, waits_for, at_limit };
             out.push(Action::ToScheduler(message));
-            self.executors.get_mut(&id).expect("looked up above").told_limit = true;
         }
     }
 }

@@ -38,8 +38,6 @@ pub(crate) struct Executor {
     pub(crate) waiting_space: u32,
     /// It has ended a task: it works.
     pub(crate) proven: bool,
-    /// The scheduler knows that this one's blocked task can only be helped in place.
-    pub(crate) told_limit: bool,
     pub(crate) idle_since: Time,
 }
 
@@ -144,7 +142,6 @@ impl Core {
             grants: Vec::new(),
             waiting_space: 0,
             proven: false,
-            told_limit: false,
             idle_since: now,
         };
         self.executors.insert(id, executor);

@@ -53,7 +53,7 @@ impl Core {
                 let ms = now.since(*since) / 1000;
                 (TaskState::Running, format!("runs with pid {} since {ms} ms", pid(executor)))
             }
-            State::Blocked { executor, since, waits_for } => {
+            State::Blocked { executor, since, waits_for, .. } => {
                 let ms = now.since(*since) / 1000;
                 let what = objects(waits_for);
                 let reason = format!(
