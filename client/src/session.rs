@@ -318,7 +318,9 @@ impl Session {
     /// Waits for an object and reads it.
     pub(crate) fn fetch<T: Data>(self: &Arc<Self>, key: Key) -> Result<T, Error> {
         loop {
-            if let Some(outcome) = self.lock().outcome(key)? {
+            // The lock is let go before the value is read.
+            let outcome = self.lock().outcome(key)?;
+            if let Some(outcome) = outcome {
                 return self.read(key, outcome);
             }
             self.wait(&[key], 1, None)?;
@@ -397,3 +399,6 @@ impl PutBytes<'_> {
 pub(crate) fn held(wanted: bool) -> u8 {
     TaskRow::HELD | if wanted { TaskRow::WANTED } else { 0 }
 }
+
+#[cfg(test)]
+mod tests;
