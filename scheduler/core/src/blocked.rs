@@ -32,6 +32,9 @@ impl Core {
     ) {
         let Some(task) = self.current_attempt(worker, id, attempt) else { return };
         self.on_unblocked(worker, id, attempt);
+        // While others are stuck there nothing is placed there, so this one too must be helped in
+        // place, even if a process has become free meanwhile.
+        let at_limit = at_limit || self.workers[worker].stuck > 0;
         let State::Assigned { expected_us, .. } = self.tasks[task].state else { return };
         self.occupy(task, worker, expected_us, false);
         self.tasks[task].flags.set(Flags::BLOCKED);
@@ -89,10 +92,12 @@ impl Core {
     }
 
     /// A ready task among those that a stuck one waits for, directly or through others. Those that
-    /// lie unstarted at another worker that is stuck are asked back.
+    /// lie unstarted at a worker that is stuck are asked back; only what the task waits for directly
+    /// its own worker runs on top of it by itself.
     fn find_help(&mut self, stuck: TaskIdx, worker: WorkerIdx) -> Option<TaskIdx> {
         let mut seen: FxHashSet<TaskIdx> = FxHashSet::default();
         let mut next = self.waited_for(stuck);
+        let direct = next.clone();
         while let Some(task) = next.pop() {
             if seen.len() >= WALK_LIMIT || !seen.insert(task) {
                 continue;
@@ -107,7 +112,8 @@ impl Core {
                     next.extend(self.waited_for(task));
                 }
                 State::Assigned { worker: other, .. }
-                    if other != worker && self.workers[other].stuck > 0 =>
+                    if self.workers[other].stuck > 0
+                        && !(other == worker && direct.contains(&task)) =>
                 {
                     self.ask_back(task, other);
                 }

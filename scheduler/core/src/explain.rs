@@ -7,6 +7,7 @@ use manyhands_proto::worker::ToWorker;
 use crate::action::Action;
 use crate::core::Core;
 use crate::objects::ObjRef;
+use crate::place::RESERVED_FROM;
 use crate::sessions::Speaker;
 use crate::slab::{SessionIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
@@ -143,7 +144,7 @@ impl Core {
             let room = worker.spec.store_limit;
             self.config.policies.admission && worker.store_filled() + expected > room
         });
-        if expected > 0 && full.count() == able.len() {
+        if expected >= RESERVED_FROM && full.count() == able.len() {
             return format!(
                 "it is expected to return {expected} bytes, and no worker's store has room for \
                  them now"

@@ -39,6 +39,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
+    #[inline]
     pub(crate) fn find(&mut self, job: JobId, lane: Lane) -> Option<LaneIdx> {
         if let Some((last_job, last_lane, index)) = self.last
             && (last_job, last_lane) == (job, lane)
@@ -61,6 +62,7 @@ impl Lanes {
         index
     }
 
+    #[inline]
     pub(crate) fn table(&self, lane: LaneIdx) -> &LaneTable {
         &self.tables[lane]
     }
@@ -74,6 +76,7 @@ impl Lanes {
                 < SPAN_LIMIT
     }
 
+    #[inline]
     pub(crate) fn get(&self, lane: LaneIdx, seq: u64) -> Option<TaskIdx> {
         let table = &self.tables[lane];
         let page = (seq / PAGE).checked_sub(table.first_page)?;

@@ -122,10 +122,12 @@ impl OptionTable {
         }
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: OptIdx) -> &OptionSet {
         &self.sets[index]
     }
 
+    #[inline]
     pub(crate) fn demand(&self, demand: u32) -> &Demand {
         &self.demands[demand as usize]
     }

@@ -26,6 +26,9 @@ const PEERS_TOLD: usize = 8;
 /// Workers with no free slot that are looked at before placing is given up for the round.
 const FULL_TRIED: usize = 8;
 
+/// Tasks that are expected to return fewer bytes than this have no room reserved for them.
+pub(crate) const RESERVED_FROM: u64 = 4 << 10;
+
 /// What it costs to ask another worker for an object, in microseconds, however small it is.
 const FETCH_US: u64 = 100;
 
@@ -109,6 +112,9 @@ impl Core {
         let ready = &mut self.jobs[job].ready[at];
         let demand = ready.demand;
         let queue = [&mut ready.inner, &mut ready.roots];
+        if queue[kind].is_clean() {
+            return queue[kind].first();
+        }
         let mut taken = std::mem::take(&mut *queue[kind]);
         let entry = taken.peek(|entry| self.is_in_queue(entry, job, demand, kind == 1));
         let ready = &mut self.jobs[job].ready[at];
@@ -153,8 +159,9 @@ impl Core {
             if self.has_room(worker, wish) {
                 return Some(worker);
             }
-            full += usize::from(self.workers[worker].level >= LoadIndex::FULL);
-            if full > FULL_TRIED && wish.demand == STANDARD && wish.expected_bytes == 0 {
+            let record = &self.workers[worker];
+            full += usize::from(record.level >= LoadIndex::FULL && !self.has_slots(record, wish));
+            if full > FULL_TRIED && wish.demand == STANDARD {
                 // The others have even more to do.
                 return None;
             }
@@ -231,7 +238,7 @@ impl Core {
         } else if record.capacity() < 1000 {
             return false;
         }
-        if self.config.policies.admission && wish.expected_bytes > 0 {
+        if self.config.policies.admission && wish.expected_bytes >= RESERVED_FROM {
             // When all are full one goes on: a worker that has nothing to do takes one.
             let fits = record.store_filled() + wish.expected_bytes <= record.spec.store_limit;
             if !fits && !record.assigned.is_empty() {
@@ -276,7 +283,7 @@ impl Core {
         workers.assigned.push(task);
         if in_place_of.is_some() {
             record.flags.set(Flags::IN_PLACE);
-        } else if bytes > 0 && self.config.policies.admission {
+        } else if bytes >= RESERVED_FROM && self.config.policies.admission {
             record.flags.set(Flags::RESERVED);
             workers.reserved += bytes;
             self.reservations.insert(task, bytes);

@@ -45,7 +45,12 @@ impl Queue {
         }
     }
 
-    fn first(&self) -> Option<Entry> {
+    /// Whether every entry's task is still meant.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.stale == 0
+    }
+
+    pub(crate) fn first(&self) -> Option<Entry> {
         match (self.run.front(), self.heap.peek()) {
             (Some(a), Some(Reverse(b))) => Some(*a.min(b)),
             (Some(a), None) => Some(*a),
@@ -126,7 +131,7 @@ mod tests {
     fn tasks_that_left_otherwise_are_skipped() {
         let mut queue = Queue::default();
         (0..200).for_each(|i| queue.push(entry(i, i as u32)));
-        (0..150).for_each(|_| queue.left(|e| e.order >= 150));
+        (0..150).for_each(|i| queue.left(|e| e.order > i));
         assert_eq!(queue.len(), 50);
         assert_eq!(queue.peek(|e| e.order >= 150).map(|e| e.order), Some(150));
     }

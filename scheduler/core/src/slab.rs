@@ -99,6 +99,7 @@ impl<K: Key, T> Slab<K, T> {
         value.expect("only live records are removed")
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: K) -> Option<&T> {
         let index = key.raw() as usize;
         self.chunks.get(index >> CHUNK_BITS)?.get(index & (CHUNK - 1))?.as_ref()
@@ -122,6 +123,7 @@ impl<K: Key, T> Slab<K, T> {
 
 impl<K: Key, T> Index<K> for Slab<K, T> {
     type Output = T;
+    #[inline]
     fn index(&self, key: K) -> &T {
         let index = key.raw() as usize;
         self.chunks[index >> CHUNK_BITS][index & (CHUNK - 1)].as_ref().expect("a live record")
@@ -129,6 +131,7 @@ impl<K: Key, T> Index<K> for Slab<K, T> {
 }
 
 impl<K: Key, T> IndexMut<K> for Slab<K, T> {
+    #[inline]
     fn index_mut(&mut self, key: K) -> &mut T {
         let index = key.raw() as usize;
         self.chunks[index >> CHUNK_BITS][index & (CHUNK - 1)].as_mut().expect("a live record")
