@@ -7,6 +7,8 @@
 //! Prints events (tasks submitted and ended) per second of processor time, and the bytes that a task takes while all
 //! are submitted, its inputs, edges and lookup included.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures; the core does not")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -9,7 +9,7 @@ use manyhands_proto::client::{FromClient, Outcome, PutPlace};
 use manyhands_proto::task::{Death, FailureKind, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{FromWorker, ToWorker};
-use manyhands_proto::{ObjectId, SessionId, TaskId, Time, WorkerId};
+use manyhands_proto::{ObjectId, SessionId, TaskId, WorkerId};
 use manyhands_scheduler_core::{Action, Config, Event, Placement, Policies};
 use proptest::prelude::*;
 use support::*;
@@ -346,7 +346,7 @@ fn config() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 20_000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 700, max_shrink_iters: 20_000, ..Default::default() })]
 
     /// Whatever happens, in whatever order, the invariants hold; and what two cores are told alike
     /// they do alike.
@@ -355,9 +355,12 @@ proptest! {
         config in config(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut run = Run::new(config.clone());
+        let (mut run, mut twin) = (Run::new(config.clone()), Run::new(config));
         for step in steps {
-            run.step(step);
+            run.step(step.clone());
+            twin.step(step);
+            prop_assert_eq!(&run.bench.out, &twin.bench.out);
+            prop_assert_eq!(&run.assigned, &twin.assigned);
         }
         run.round();
     }
@@ -444,7 +447,7 @@ impl Oracle {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..Default::default() })]
 
     /// Every object that is wanted is told of, though tasks fail and workers are lost; without
     /// faults every one of them with a value.
@@ -482,8 +485,7 @@ proptest! {
         oracle.bench.now += 1;
         let objects = (0..tasks).map(|seq| object(1, seq)).collect();
         oracle.bench.client(1, FromClient::Release { objects });
-        let freed = oracle.bench.round();
-        let _ = (freed, Time(0));
+        oracle.bench.round();
         prop_assert_eq!(oracle.bench.core.records(), 0, "what nobody holds is forgotten");
     }
 }
