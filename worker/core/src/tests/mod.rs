@@ -1,5 +1,11 @@
 //! Scripts of events with the exact actions, and properties over random plays.
 
+mod bench;
+mod block;
 mod desk;
+mod executors;
+mod feed;
+mod limits;
+mod memory;
 mod play;
 mod properties;
