@@ -26,6 +26,7 @@ tasks!(
     twice,
     fall_over,
     segfault,
+    overflow,
     give_up,
     leave,
     swallow,
@@ -71,6 +72,14 @@ fn segfault(_call: &mut Invocation<'_>) -> Outcome {
     // SAFETY: it is not: dying of it is the test.
     unsafe { std::ptr::null_mut::<u32>().write_volatile(1) };
     Ok(())
+}
+
+fn overflow(call: &mut Invocation<'_>) -> Outcome {
+    fn down(depth: u64) -> u64 {
+        let room = std::hint::black_box([depth; 64]);
+        if depth == u64::MAX { 0 } else { room[0] + down(depth + 1) }
+    }
+    call.return_bytes(Codec::RAW, Vec::new(), &down(1).to_le_bytes())
 }
 
 fn give_up(_call: &mut Invocation<'_>) -> Outcome {
@@ -235,6 +244,7 @@ fn a_panic_is_an_error_with_its_place_and_backtrace_and_the_next_task_runs() {
 fn an_executor_that_dies_says_how_and_which_task_it_ran() {
     let cases = [
         ("segfault", Some(11), None),
+        ("overflow", Some(11), None),
         ("give_up", Some(6), None),
         ("leave", None, Some(3)),
         ("swallow", Some(6), None),
@@ -253,6 +263,8 @@ fn an_executor_that_dies_says_how_and_which_task_it_ran() {
         let word = match function {
             "give_up" => "I give up",
             "swallow" => "memory allocation",
+            "segfault" => "memory that is not there",
+            "overflow" => "overflowed its stack",
             _ => "",
         };
         assert!(death.stderr_tail.contains(word), "{function}: {death:?}");

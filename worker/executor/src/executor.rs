@@ -97,6 +97,7 @@ pub(crate) fn run(inherited: Inherited) -> ! {
     };
     panics::install_hook();
     crate::signals::install(&ends);
+    crate::signals::explain_faults();
     let mut executor = Executor::new(Link::new(inherited.control), ends, inherited.worker);
     executor.say(&FromExecutor::Hello {
         protocol: EXECUTOR_PROTOCOL,

@@ -1,11 +1,11 @@
-//! SIGINT: how a running attempt is told to stop.
+//! SIGINT: how a running attempt is told to stop. SIGSEGV and SIGBUS: last words.
 //!
 //! The worker writes which attempt it means into the ring file and then signals. The handler only
 //! notes that the signal came: its use is to interrupt a system call that the task waits in. An
 //! attempt that was meant and ends before its signal came waits for it, so that a late signal never
 //! reaches the next one.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::link::fail;
@@ -61,5 +61,62 @@ pub(crate) fn await_due(ends: &Ends) {
         // Returns at once when the signal comes; a signal that came just before costs one round.
         let round = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         let _ = rustix::event::poll(&mut [], Some(&round));
+    }
+}
+
+/// Bytes of stack for the handler of faults: the task's own may be what has run out.
+const FAULT_STACK: usize = 64 << 10;
+
+/// How far from the end of the stack an access is taken for an overflow, bytes. Code for Rust
+/// touches every page of a large frame, so it meets the guard at the very end.
+const GUARD: usize = 64 << 10;
+
+/// The lowest address of the stack of tasks.
+static STACK_END: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_fault(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel hands over a valid record of the fault. Nothing but calls that are allowed
+    // in a handler. The signal is raised again for its default action, which comes on return.
+    unsafe {
+        let (address, end) = ((*info).si_addr() as usize, STACK_END.load(Ordering::Relaxed));
+        let words: &[u8] = if address.abs_diff(end) < GUARD {
+            b"manyhands: the task has overflowed its stack\n"
+        } else {
+            b"manyhands: the task has accessed memory that is not there\n"
+        };
+        libc::write(2, words.as_ptr().cast(), words.len());
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+}
+
+/// From now on a fault of the calling thread says on standard error what it was, and then ends the
+/// process as it would have.
+pub(crate) fn explain_faults() {
+    let stack = Vec::leak(vec![0u8; FAULT_STACK]);
+    // SAFETY: the structures are plain data, filled before use; the alternative stack is never
+    // freed; the attributes are destroyed after use.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &mut attributes) == 0 {
+            let (mut address, mut size) = (std::ptr::null_mut(), 0);
+            libc::pthread_attr_getstack(&attributes, &mut address, &mut size);
+            STACK_END.store(address as usize, Ordering::Relaxed);
+            libc::pthread_attr_destroy(&mut attributes);
+        }
+        let alternative =
+            libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+        libc::sigaltstack(&alternative, std::ptr::null_mut());
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_fault as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigemptyset(&mut action.sa_mask);
+        for signal in [libc::SIGSEGV, libc::SIGBUS] {
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
     }
 }
