@@ -263,6 +263,11 @@ impl Client {
         self.session.printer.listen(Box::new(listener));
     }
 
+    /// How full the cluster is, if it is in this process ([`Client::local`]).
+    pub fn local_stats(&self) -> Option<crate::LocalStats> {
+        self.session.local_stats()
+    }
+
     /// Ends the session now, and a cluster that was started for it with all its processes. Whoever
     /// waits gets [`Error::Closed`].
     pub fn shutdown(&self) {

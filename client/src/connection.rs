@@ -9,6 +9,25 @@ use manyhands_proto::{Lane, ObjectId, WorkerId};
 
 use crate::session::Session;
 
+/// How full a local cluster is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalStats {
+    /// Bytes of memory that the object store may use.
+    pub store_limit: u64,
+    /// Bytes of memory that it uses, with what it keeps for the next objects.
+    pub store_used: u64,
+    /// The most that this ever was.
+    pub store_peak: u64,
+    /// Bytes of objects that lie on disk.
+    pub spilled: u64,
+    /// Bytes that ever went to disk.
+    pub spilled_total: u64,
+    /// Executor processes, those of blocked tasks included.
+    pub executors: usize,
+    /// The most that there ever were at one time.
+    pub peak_executors: usize,
+}
+
 /// A link between one [`Session`] and a scheduler.
 ///
 /// What the session has to say gathers in its outbox; [`Connection::poke`] says that there is
@@ -65,6 +84,11 @@ pub trait Connection: Send + Sync {
     /// process has one thread. A future of such a session has to wait in `poll`.
     fn is_pumped(&self) -> bool {
         false
+    }
+
+    /// How full the cluster in this process is; `None` if it is not in this process.
+    fn local_stats(&self) -> Option<LocalStats> {
+        None
     }
 
     /// Ends the session, and a cluster that exists only for it. Safe to call more than once.

@@ -366,3 +366,7 @@ fn signal_name(signal: i32) -> String {
     };
     format!("{name} (signal {signal})")
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -67,3 +67,6 @@ fn drawn(targets: &impl Targets) -> Collected {
 pub(crate) fn lazy_sources(sources: &[Source]) -> bool {
     sources.iter().any(|source| matches!(source, Source::Lazy(..)))
 }
+
+#[cfg(test)]
+mod tests;

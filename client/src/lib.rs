@@ -34,6 +34,9 @@
 //! - [`nested`]: clients within tasks; [`runtime`]: what generated code calls.
 //! - [`output`]: what tasks print; [`error`]: what can go wrong.
 
+#[cfg(test)]
+extern crate self as manyhands;
+
 mod args;
 mod builder;
 mod client;
@@ -52,12 +55,14 @@ pub mod runtime;
 mod session;
 mod slice;
 mod targets;
+#[cfg(test)]
+mod testing;
 mod value;
 
 pub use args::IntoArg;
 pub use builder::Builder;
 pub use client::Client;
-pub use connection::Connection;
+pub use connection::{Connection, LocalStats};
 pub use error::{Error, TaskError};
 pub use handle::{Handle, HandleFuture};
 pub use lazy::{Lazy, Parts};

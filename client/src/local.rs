@@ -18,11 +18,11 @@ use manyhands_proto::{Lane, ObjectId, WorkerId};
 use manyhands_scheduler::{ClientLink, Scheduler};
 use manyhands_store::{Store, StoreConfig};
 use manyhands_transport::{Clock, Closed, Waker};
-use manyhands_worker::{Mail, Shelf, Worker};
+use manyhands_worker::{Census, Mail, Shelf, Worker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::builder::Builder;
-use crate::connection::Connection;
+use crate::connection::{Connection, LocalStats};
 use crate::session::{Ends, Session};
 
 /// A cluster within this process, and the one session with it.
@@ -33,6 +33,9 @@ struct Cluster {
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    store: Arc<Store>,
+    store_limit: u64,
+    census: Arc<Census>,
 }
 
 /// Starts a cluster's thread and its first executors; does not wait for them.
@@ -55,13 +58,27 @@ pub(crate) fn start(builder: Builder) -> io::Result<Arc<dyn Connection>> {
         prestart: vec![Runtime::Rust { program: 0 }],
         ..manyhands_worker_core::Config::new(spec)
     };
-    let worker = Worker::new(id, config, clock, &waker, mail, store, Arc::new(worker_link))?;
+    let store_limit = config.spec.store_limit;
+    let link = Arc::new(worker_link);
+    let worker = Worker::new(id, config, clock, &waker, mail, store.clone(), link)?;
+    let census = worker.census();
     let stop = Arc::new(AtomicBool::new(false));
     let turning = Turning { scheduler, worker, clock, waker: waker.clone(), stop: stop.clone() };
     let name = "manyhands".to_owned();
     let thread = std::thread::Builder::new().name(name).spawn(move || turning.run())?;
     let thread = Mutex::new(Some(thread));
-    Ok(Arc::new(Cluster { link: door.client(), shelf, worker: id, waker, stop, thread }))
+    let link = door.client();
+    Ok(Arc::new(Cluster {
+        link,
+        shelf,
+        worker: id,
+        waker,
+        stop,
+        thread,
+        store,
+        store_limit,
+        census,
+    }))
 }
 
 impl Connection for Cluster {
@@ -95,6 +112,19 @@ impl Connection for Cluster {
     ) -> Result<WorkerId, String> {
         self.shelf.write(object, meta, bytes).map_err(|error| error.to_string())?;
         Ok(self.worker)
+    }
+
+    fn local_stats(&self) -> Option<LocalStats> {
+        let store = self.store.stats();
+        Some(LocalStats {
+            store_limit: self.store_limit,
+            store_used: store.used + store.free_kept,
+            store_peak: store.peak,
+            spilled: store.spilled,
+            spilled_total: store.spilled_total,
+            executors: self.census.executors(),
+            peak_executors: self.census.peak_executors(),
+        })
     }
 
     fn close(&self) {

@@ -21,7 +21,7 @@ use manyhands_proto::value::{Codec, INLINE_LIMIT, ObjectMeta, Value};
 use manyhands_proto::{JobId, ObjectId, TaskId};
 use uuid::Uuid;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, LocalStats};
 use crate::error::{Error, TaskError};
 use crate::handle::{Reader, Reference, decode_for};
 use crate::output::Printer;
@@ -309,6 +309,10 @@ impl Session {
 
     pub(crate) fn is_done(&self, key: Key) -> bool {
         self.lock().slot(key).is_some_and(|slot| slot.state.is_done())
+    }
+
+    pub(crate) fn local_stats(&self) -> Option<LocalStats> {
+        self.connection.local_stats()
     }
 
     pub(crate) fn is_pumped(&self) -> bool {

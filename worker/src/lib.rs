@@ -16,4 +16,4 @@ pub mod put;
 pub mod shell;
 
 pub use put::Shelf;
-pub use shell::{Inlet, Mail, Worker};
+pub use shell::{Census, Inlet, Mail, Worker};

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use manyhands_proto::client::Stream;
@@ -61,11 +62,37 @@ pub struct Worker {
     puts: GrantWaiters,
     next_watch: Time,
     closed: bool,
+    census: Arc<Census>,
     /// Emptied by every turn; kept for their capacity.
     inputs: Vec<Input>,
     host_events: Vec<HostEvent>,
     actions: Vec<Action>,
     to_scheduler: Vec<FromWorker>,
+}
+
+/// How many executor processes there are and were at most, blocked ones included. Read by other
+/// threads.
+#[derive(Debug, Default)]
+pub struct Census {
+    now: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Census {
+    fn count(&self, executors: usize) {
+        self.now.store(executors, Ordering::Relaxed);
+        self.peak.fetch_max(executors, Ordering::Relaxed);
+    }
+
+    /// Now.
+    pub fn executors(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// At most, since the start.
+    pub fn peak_executors(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
 }
 
 /// Tells a worker what the scheduler says, from any thread.
@@ -131,6 +158,7 @@ impl Worker {
             puts: GrantWaiters::default(),
             next_watch: Time::NEVER,
             closed: false,
+            census: Arc::default(),
             inputs: Vec::new(),
             host_events: Vec::new(),
             actions: Vec::new(),
@@ -153,6 +181,11 @@ impl Worker {
     /// Readable when an executor has something to say.
     pub fn poll_fd(&self) -> impl AsFd + '_ {
         self.host.as_fd()
+    }
+
+    /// How many executors there are, for whoever wants to know.
+    pub fn census(&self) -> Arc<Census> {
+        self.census.clone()
     }
 
     /// The scheduler is gone, and with it the reason to go on.
@@ -209,6 +242,7 @@ impl Worker {
     fn take_from_executors(&mut self, now: Time) {
         let mut events = std::mem::take(&mut self.host_events);
         self.host.poll(&mut events);
+        self.census.count(self.host.len());
         for event in events.drain(..) {
             if let Some(event) = self.on_host_event(event) {
                 self.core.handle(now, event, &mut self.actions);
@@ -351,6 +385,7 @@ impl Worker {
             Action::StartExecutor { executor, runtime: _ } => {
                 self.given.insert(executor, HashSet::new());
                 self.host.start_executor(executor);
+                self.census.count(self.host.len());
             }
             Action::Interrupt { executor, task, attempt } => {
                 self.host.interrupt(executor, task, attempt);
