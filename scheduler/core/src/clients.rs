@@ -60,9 +60,9 @@ impl Core {
     }
 
     fn end_session(&mut self, session: SessionIdx, out: &mut Vec<Action>) {
-        let dropped = self.let_go_of_all(session, None);
-        self.stop_unwanted(dropped, out);
+        self.let_go_of_all(session, None);
         self.forget_session(session);
+        self.stop_unwanted(out);
     }
 
     fn forget_session(&mut self, session: SessionIdx) {
@@ -83,17 +83,15 @@ impl Core {
         self.sessions.remove(session);
     }
 
-    /// The session releases what it holds, of one job or of all. Returns the tasks concerned.
-    fn let_go_of_all(&mut self, session: SessionIdx, job: Option<JobIdx>) -> Vec<TaskIdx> {
+    /// The session releases what it holds, of one job or of all.
+    fn let_go_of_all(&mut self, session: SessionIdx, job: Option<JobIdx>) {
         let of_job = |core: &Core, task: TaskIdx| job.is_none_or(|job| core.job_of(task) == job);
-        let mut concerned = Vec::new();
         for object in std::mem::take(&mut self.sessions[session].holds) {
             if !self.holds(session, object) {
                 continue;
             }
             if of_job(self, object.task) {
                 self.unbind(session, object, HOLDS | WANTS);
-                concerned.push(object.task);
             } else {
                 self.sessions[session].holds.push(object);
             }
@@ -105,12 +103,10 @@ impl Core {
             }
             if of_job(self, task) {
                 self.leave_graph(session, task);
-                concerned.push(task);
             } else {
                 self.sessions[session].graph.push(task);
             }
         }
-        concerned
     }
 
     fn holds(&self, session: SessionIdx, object: ObjRef) -> bool {
@@ -125,14 +121,15 @@ impl Core {
         }
     }
 
-    /// Running tasks that nobody waits for any more are stopped: their client has gone.
-    fn stop_unwanted(&mut self, tasks: Vec<TaskIdx>, out: &mut Vec<Action>) {
+    /// Running tasks that nobody needs any more are stopped: their client has gone.
+    fn stop_unwanted(&mut self, out: &mut Vec<Action>) {
+        // What depended on them goes first, and with it what kept them.
+        self.collect();
         let kind = FailureKind::Cancelled { reason: "nobody waits for it any more".into() };
-        for task in tasks {
-            let Some(record) = self.tasks.get(task) else { continue };
-            if !record.is_alive() && record.worker().is_some() {
-                self.stop_task(task, kind.clone(), out);
-            }
+        let assigned = self.workers.iter().flat_map(|(_, worker)| worker.assigned.iter().copied());
+        let unwanted: Vec<_> = assigned.filter(|task| !self.tasks[*task].is_alive()).collect();
+        for task in unwanted {
+            self.stop_task(task, kind.clone(), out);
         }
     }
 
@@ -162,11 +159,11 @@ impl Core {
 
     pub(crate) fn on_job_closed(&mut self, session: SessionIdx, id: JobId, out: &mut Vec<Action>) {
         let Some(job) = self.job_ids.get(&id).copied() else { return };
-        let dropped = self.let_go_of_all(session, Some(job));
-        self.stop_unwanted(dropped, out);
+        self.let_go_of_all(session, Some(job));
         self.jobs[job].open_by.retain(|s| *s != session);
         self.jobs[job].watchers.retain(|s| *s != session);
         self.drop_job_if_over(job);
+        self.stop_unwanted(out);
     }
 
     /// A job that nobody has open and that has no tasks is forgotten.

@@ -266,20 +266,24 @@ impl Core {
         self.tasks[task].object(index).map(|_| ObjRef { task, index })
     }
 
+    #[inline]
     pub(crate) fn task_id(&self, task: TaskIdx) -> TaskId {
         let record = &self.tasks[task];
         let lane = self.lanes.table(record.lane);
         TaskId { job: lane.job_id, lane: lane.lane, seq: record.seq }
     }
 
+    #[inline]
     pub(crate) fn object_id(&self, object: ObjRef) -> ObjectId {
         self.task_id(object.task).object(object.index)
     }
 
+    #[inline]
     pub(crate) fn job_of(&self, task: TaskIdx) -> JobIdx {
         self.lanes.table(self.tasks[task].lane).job
     }
 
+    #[inline]
     pub(crate) fn mark(&self, task: TaskIdx) -> Mark {
         let record = &self.tasks[task];
         Mark { task, lane: record.lane, seq: record.seq }
@@ -291,15 +295,18 @@ impl Core {
         (record.lane == mark.lane && record.seq == mark.seq).then_some(mark.task)
     }
 
+    #[inline]
     pub(crate) fn object(&self, object: ObjRef) -> &Object {
         self.tasks[object.task].object(object.index).expect("references name objects that are")
     }
 
+    #[inline]
     pub(crate) fn object_mut(&mut self, object: ObjRef) -> &mut Object {
         self.tasks[object.task].object_mut(object.index).expect("references name objects that are")
     }
 
     /// A job's counts changed.
+    #[inline]
     pub(crate) fn count(&mut self, job: JobIdx, change: impl FnOnce(&mut Job)) {
         let job = &mut self.jobs[job];
         change(job);

@@ -19,6 +19,7 @@ const ATTEMPTS_KEPT: usize = 32;
 
 impl Core {
     /// The task, if this is its current attempt and runs on this worker.
+    #[inline]
     pub(crate) fn current_attempt(
         &mut self,
         worker: WorkerIdx,
@@ -65,6 +66,11 @@ impl Core {
         let job = self.unassign(task, Some(duration_us));
         self.workers[worker].stored_since += bytes;
         self.tasks[task].state = State::Done;
+        if self.tasks[task].flags.has(Flags::STOPPING) {
+            // It was faster.
+            self.tasks[task].flags.clear(Flags::STOPPING);
+            self.stops.remove(&task);
+        }
         for (index, output) in (0..).zip(outputs) {
             self.on_output_made(ObjRef { task, index }, worker, output);
         }

@@ -38,6 +38,9 @@ impl Core {
         for object in at_worker {
             if self.strike_copy(object, worker) {
                 gone.push(object);
+            } else if std::mem::take(&mut self.object_mut(object).asked) {
+                // It may have been the one that was asked for the value: another one is.
+                self.deliver(object, None);
             }
         }
         self.take_all_from(worker, id);

@@ -29,6 +29,9 @@ const FULL_TRIED: usize = 8;
 /// Tasks that are expected to return fewer bytes than this have no room reserved for them.
 pub(crate) const RESERVED_FROM: u64 = 4 << 10;
 
+/// Workers tried by chance before all are looked at.
+const RANDOM_TRIES: usize = 16;
+
 /// What it costs to ask another worker for an object, in microseconds, however small it is.
 const FETCH_US: u64 = 100;
 
@@ -146,11 +149,21 @@ impl Core {
 
     /// Any worker with room, by chance.
     fn random_worker(&mut self, wish: &Wish) -> Option<WorkerIdx> {
-        let workers: Vec<WorkerIdx> =
-            self.load.ascending().filter(|worker| self.has_room(*worker, wish)).collect();
+        for _ in 0..RANDOM_TRIES {
+            let worker = WorkerIdx(self.chance(self.workers.slots()));
+            if self.workers.get(worker).is_some() && self.has_room(worker, wish) {
+                return Some(worker);
+            }
+        }
+        let all = self.load.ascending();
+        let workers: Vec<WorkerIdx> = all.filter(|worker| self.has_room(*worker, wish)).collect();
+        (!workers.is_empty()).then(|| workers[self.chance(workers.len()) as usize])
+    }
+
+    /// A number below `limit`, from the seed.
+    fn chance(&mut self, limit: usize) -> u32 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let at = (self.random >> 33) as usize % workers.len().max(1);
-        workers.get(at).copied()
+        ((self.random >> 33) as usize % limit) as u32
     }
 
     fn least_loaded(&self, wish: &Wish) -> Option<WorkerIdx> {
@@ -296,6 +309,7 @@ impl Core {
         self.count(job, |job| job.counts.assigned += 1);
     }
 
+    #[inline]
     fn assignment(
         &self,
         task: TaskIdx,

@@ -109,6 +109,11 @@ impl<K: Key, T> Slab<K, T> {
         self.len
     }
 
+    /// One more than the largest index that was ever in use.
+    pub(crate) fn slots(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
+    }
+
     /// All live records, in the order of their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         let slots = self.chunks.iter().flatten();
