@@ -25,6 +25,8 @@ tasks!(
     echo,
     twice,
     fall_over,
+    wait_for_nothing,
+    helped,
     segfault,
     overflow,
     give_up,
@@ -103,10 +105,10 @@ fn shout(call: &mut Invocation<'_>) -> Outcome {
     nothing(call)
 }
 
-/// Waits for ever, or until a signal comes.
+/// Waits until it shall stop. A signal that comes just before the wait begins costs five seconds.
 fn wait_for_signal(call: &mut Invocation<'_>) -> Outcome {
     while !context::is_cancelled() {
-        let _ = poll(&mut [], None);
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 5, tv_nsec: 0 }));
     }
     call.return_bytes(Codec::RAW, Vec::new(), b"stopped")
 }
@@ -134,6 +136,23 @@ fn wait_for_child(call: &mut Invocation<'_>) -> Outcome {
     assert_eq!(waited, Ok(Waited::Done));
     assert_eq!(context::current(), Some(current), "what ran on top is gone");
     call.return_bytes(Codec::RAW, Vec::new(), b"waited")
+}
+
+/// Waits for what never comes: first for a moment, then for ever.
+fn wait_for_nothing(call: &mut Invocation<'_>) -> Outcome {
+    let wait = |timeout| {
+        let nothing = call.task().object(1);
+        context::block(&[nothing], &mut |_| (), &mut || false, timeout)
+    };
+    assert_eq!(wait(Some(std::time::Duration::from_millis(1))), Ok(Waited::TimedOut));
+    assert_eq!(wait(None), Err(context::ContextError::Cancelled(call.task())));
+    call.return_bytes(Codec::RAW, Vec::new(), b"cancelled")
+}
+
+/// Waits for a signal with threads beside it that could take it.
+fn helped(call: &mut Invocation<'_>) -> Outcome {
+    (0..4).for_each(|_| drop(std::thread::spawn(|| poll(&mut [], None))));
+    wait_for_signal(call)
 }
 
 fn size_of_first(call: &mut Invocation<'_>) -> Outcome {
@@ -415,6 +434,41 @@ fn a_blocked_task_runs_another_on_top_of_itself() {
     );
     assert_eq!(inline(&crew.end()), b"waited");
     assert_eq!(crew.end().task, task(2));
+}
+
+#[test]
+fn a_blocked_task_that_shall_stop_does() {
+    let mut crew = Crew::new();
+    let executor = crew.executor();
+    for seq in 0..50 {
+        crew.feed(executor, &run("wait_for_nothing", seq));
+        for _ in 0..2 {
+            crew.until("a task that waits", |event| match event {
+                HostEvent::Message { message: FromExecutor::Blocked { .. }, .. } => Some(()),
+                _ => None,
+            });
+        }
+        crew.host.interrupt(executor, task(seq), 0);
+        assert_eq!(inline(&crew.end()), b"cancelled");
+    }
+}
+
+#[test]
+fn a_signal_reaches_a_task_that_has_threads() {
+    let mut crew = Crew::new();
+    let executor = crew.executor();
+    let start = std::time::Instant::now();
+    for seq in 0..10 {
+        crew.feed(executor, &run_with("shout", 100 + seq, b"here"));
+        crew.end();
+        crew.feed(executor, &run("helped", seq));
+        while crew.host.take_back(executor, task(seq), 0) {
+            crew.feed(executor, &run("helped", seq));
+        }
+        crew.host.interrupt(executor, task(seq), 0);
+        assert_eq!(inline(&crew.end()), b"stopped");
+    }
+    assert!(start.elapsed() < LIMIT, "most signals did not interrupt the wait");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use manyhands_proto::{Lane, ObjectId, TaskId};
 use thiserror::Error;
 
 use crate::executor::{self, Executor, Running, with};
+use crate::signals;
 
 /// The task that the calling thread runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,16 +148,16 @@ fn pump(
             return Ok(Waited::TimedOut);
         }
         task(|executor, current| {
-            if executor.is_cancelled() {
-                return Err(ContextError::Cancelled(current.task));
-            }
             executor.link.flush();
             if executor.in_place.is_empty() {
-                // A signal ends the wait as well; it is looked at in the next round.
-                let _ = executor.link.ready(until);
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                signals::wait(executor.link.socket(), left, || executor.is_cancelled());
             }
             executor.take_all();
-            Ok(())
+            match executor.is_cancelled() {
+                true => Err(ContextError::Cancelled(current.task)),
+                false => Ok(()),
+            }
         })??;
     }
 }

@@ -1,12 +1,9 @@
 //! An executor's end of its control socket.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use manyhands_proto::executor::ToExecutor;
 use manyhands_proto::frame;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use serde::Serialize;
 
@@ -80,18 +77,13 @@ impl Link {
             if let Some(message) = self.next() {
                 return message;
             }
-            let _ = self.ready(None);
+            self.read(RecvFlags::empty());
         }
     }
 
-    /// Waits until something has come, the time is over or a signal came.
-    pub(crate) fn ready(&mut self, until: Option<Instant>) -> Result<(), Errno> {
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let left = left.map(|left: Duration| Timespec {
-            tv_sec: left.as_secs() as _,
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], left.as_ref()).map(|_| ())
+    /// Where messages come: something to wait for.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// The descriptor that came with the message that was taken last.

@@ -5,6 +5,7 @@
 //! attempt that was meant and ends before its signal came waits for it, so that a late signal never
 //! reaches the next one.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,19 @@ const LIMIT: Duration = Duration::from_millis(200);
 /// The word in the ring file that says that a signal is on its way.
 static DUE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 
-extern "C" fn on_interrupt(_signal: libc::c_int) {
+/// The thread that runs tasks.
+static RUNNER: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_interrupt(signal: libc::c_int) {
+    let runner = RUNNER.load(Ordering::Acquire) as libc::pthread_t;
+    // SAFETY: allowed in a handler; the thread lives as long as the process.
+    unsafe {
+        if libc::pthread_self() != runner {
+            // It came to a thread that the task has started: it is meant for what the task waits in.
+            libc::pthread_kill(runner, signal);
+            return;
+        }
+    }
     let due = DUE.load(Ordering::Acquire);
     if !due.is_null() {
         // SAFETY: `install` was given a word of the ring file, which an executor never unmaps.
@@ -25,8 +38,10 @@ extern "C" fn on_interrupt(_signal: libc::c_int) {
     }
 }
 
-/// Handles SIGINT from now on, on the calling thread alone.
+/// Handles SIGINT from now on, on the calling thread.
 pub(crate) fn install(ends: &Ends) {
+    // SAFETY: asks for a number and nothing else.
+    RUNNER.store(unsafe { libc::pthread_self() } as usize, Ordering::Release);
     DUE.store(ends.signal_due_word().cast_mut(), Ordering::Release);
     // SAFETY: the structures are plain data, filled before use; the handler does nothing but an
     // atomic store. Without SA_RESTART, since interrupting system calls is what it is for.
@@ -52,6 +67,29 @@ pub(crate) fn set_blocked(blocked: bool) {
         libc::sigaddset(&mut set, libc::SIGINT);
         libc::pthread_sigmask(how, &set, std::ptr::null_mut());
     }
+}
+
+/// Waits until `socket` has something, the time is over or SIGINT comes, unless `awake` says that
+/// there is no need to: a signal that comes after it was asked ends the wait as well.
+pub(crate) fn wait(socket: BorrowedFd<'_>, left: Option<Duration>, awake: impl FnOnce() -> bool) {
+    set_blocked(true);
+    if !awake() {
+        let left = left.map(|left| libc::timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let mut source = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: plain data, filled before use, that outlives the call. During the call the mask is
+        // this thread's without SIGINT.
+        unsafe {
+            let mut mask: libc::sigset_t = std::mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask);
+            libc::sigdelset(&mut mask, libc::SIGINT);
+            libc::ppoll(&mut source, 1, left, &mask);
+        }
+    }
+    set_blocked(false);
 }
 
 /// Waits for the signal that is on its way.
