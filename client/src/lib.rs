@@ -76,3 +76,8 @@ pub use session::{Ends, Session};
 pub use slice::Slice;
 pub use targets::Targets;
 pub use value::Data;
+
+/// The program in the README is compiled and run as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -10,17 +10,19 @@ const WIDTH: usize = 40;
 pub struct Bar {
     in_place: bool,
     shown: Option<u64>,
+    all: u64,
 }
 
 impl Default for Bar {
     fn default() -> Bar {
-        Bar { in_place: stderr().is_terminal(), shown: None }
+        Bar { in_place: stderr().is_terminal(), shown: None, all: 0 }
     }
 }
 
 impl Bar {
     /// Shows that `done` of `all` tasks have ended.
     pub fn show(&mut self, done: u64, all: u64) {
+        self.all = all;
         let steps = if self.in_place { 1000 } else { 10 };
         let step = done * steps / all.max(1);
         if self.shown == Some(step) {
@@ -30,6 +32,11 @@ impl Bar {
         let end = if self.in_place && done < all { '\r' } else { '\n' };
         // A bar that cannot be shown is no reason to stop.
         let _ = write!(stderr(), "{}{end}", drawn(done, all));
+    }
+
+    /// Shows that all tasks have ended: the cluster tells how far they are now and then, not at last.
+    pub fn finish(&mut self) {
+        self.show(self.all, self.all);
     }
 }
 

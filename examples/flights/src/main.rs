@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bar = Bar::default();
     let report = analyse(&client, &data, |done, all| bar.show(done, all))?;
     let together = start.elapsed();
+    bar.finish();
     println!("\n{report}");
 
     let start = Instant::now();
