@@ -48,13 +48,13 @@ fn shared_nodes_run_once() {
 }
 
 #[test]
-fn a_chain_of_a_million_is_built_drawn_and_dropped() {
+fn a_long_chain_is_built_drawn_and_dropped() {
     let (_, client) = drained_client();
-    let last = chain(add::lazy(0, 0), 1_000_000);
-    assert_eq!(stats(&last).critical_path, Some(1_000_001));
-    assert!(svg(&last).contains("2000 of 1000001 tasks are shown"));
+    let last = chain(add::lazy(0, 0), 200_000);
+    assert_eq!(stats(&last).critical_path, Some(200_001));
+    assert!(svg(&last).contains("2000 of 200001 tasks are shown"));
     let handle = client.persist(&last).unwrap();
-    assert_eq!(handle.id().task.seq, 1_000_000);
+    assert_eq!(handle.id().task.seq, 200_000);
 }
 
 #[test]
