@@ -20,7 +20,7 @@ const ELSEWHERE_LIMIT: usize = 4096;
 impl Core {
     pub(crate) fn on_free(&mut self, objects: Vec<ObjectId>, out: &mut Vec<Action>) {
         for id in objects {
-            if let Some(ix) = self.objects.find(id) {
+            if let Some(ix) = self.objects.remove_small(id) {
                 self.objects.doom(ix);
                 self.free_if_doomed(ix, out);
             }

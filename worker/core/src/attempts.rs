@@ -176,16 +176,22 @@ impl Attempts {
 
     /// Forgets one and hands it out.
     pub(crate) fn remove(&mut self, ix: AttemptIx) -> Attempt {
-        let attempt = self.slots[ix.0 as usize].take().expect("an attempt ends once");
+        self.unlink(ix);
         self.free.push(ix);
-        self.unlink(ix, &attempt);
-        attempt
+        self.slots[ix.0 as usize].take().expect("an attempt ends once")
+    }
+
+    /// Forgets one without a copy.
+    pub(crate) fn forget(&mut self, ix: AttemptIx) {
+        self.unlink(ix);
+        self.free.push(ix);
+        self.slots[ix.0 as usize] = None;
     }
 
     /// Takes it out of the chain of its task's attempts.
-    fn unlink(&mut self, ix: AttemptIx, attempt: &Attempt) {
-        let task = attempt.assignment.task;
-        let mut at = match attempt.older {
+    fn unlink(&mut self, ix: AttemptIx) {
+        let (task, older) = (self[ix].assignment.task, self[ix].older);
+        let mut at = match older {
             None => match self.newest.remove(&task) {
                 Some(newest) if newest != ix => {
                     self.newest.insert(task, newest);
@@ -203,7 +209,7 @@ impl Attempts {
         };
         while let Some(next) = self.get(at).and_then(|a| a.older) {
             if next == ix {
-                self[at].older = attempt.older;
+                self[at].older = older;
                 return;
             }
             at = next;

@@ -11,7 +11,7 @@ use crate::action::Action;
 use crate::attempts::{Attempt, AttemptIx, State, Taking};
 use crate::core::{Core, Retracted};
 use crate::event::ExecutorId;
-use crate::executors::Phase;
+use crate::executors::{Occupied, Phase};
 use crate::objects::Residence;
 
 pub(crate) type Outputs = SmallVec<[Output; 1]>;
@@ -38,6 +38,7 @@ impl Core {
         let executor = self.executors.get_mut(&id).expect("it was found above");
         executor.proven = true;
         let (pid, pool) = (executor.pid, executor.pool);
+        let has_space = !executor.grants.is_empty() || executor.waiting_space > 0;
         self.pools[pool as usize].failed_starts = 0;
         self.measure(ix, end.duration_us);
         let attempt = &self.attempts[ix];
@@ -57,8 +58,10 @@ impl Core {
             }
             (None, Ok(returned)) => Ok(self.keep(id, ix, returned)),
         };
-        self.drop_grants(id, Some(end.task));
-        self.drop_waits(id, end.task, ix);
+        if has_space {
+            self.drop_grants(id, Some(end.task));
+            self.drop_waits(id, end.task, ix);
+        }
         self.end_attempt(ix, end.duration_us, pid, result);
         self.go_on(now, id);
         self.free_doomed(out);
@@ -90,6 +93,11 @@ impl Core {
                     executor.fed_bytes -= attempt.assignment.args.len() as u64;
                     executor.stack.push(next);
                     attempt.state = State::Running { executor: id, since: now };
+                    // As a rule one plain task follows another, and the slot stays as it is.
+                    let same = attempt.plain && matches!(executor.occupies, Occupied::Core);
+                    if same && attempt.rare.is_none() {
+                        return;
+                    }
                 }
                 None => {
                     executor.idle_since = now;
@@ -173,7 +181,7 @@ impl Core {
         pid: u32,
         result: Result<Outputs, Box<FailureKind>>,
     ) {
-        let attempt = self.attempts.remove(ix);
+        let attempt = &self.attempts[ix];
         if matches!(attempt.state, State::Blocked { .. }) {
             self.blocked -= 1;
         }
@@ -182,7 +190,10 @@ impl Core {
             self.retracted.kept.push((task, number));
         }
         self.ends.push(TaskEnd { task, attempt: number, duration_us, pid, result });
-        if !attempt.objects.is_empty() || attempt.rare.is_some() {
+        if attempt.objects.is_empty() && attempt.rare.is_none() {
+            self.attempts.forget(ix);
+        } else {
+            let attempt = self.attempts.remove(ix);
             self.let_go(ix, attempt);
         }
     }

@@ -401,8 +401,7 @@ impl Core {
         size: u64,
         residence: Residence,
     ) {
-        let Some(ix) = self.objects.find(id) else {
-            self.objects.insert(id, codec, size, residence);
+        let Err((ix, residence)) = self.objects.insert_new(id, codec, size, residence) else {
             return;
         };
         let object = &mut self.objects[ix];

@@ -1,6 +1,7 @@
 //! The objects that lie here, are on their way, or are needed by attempts here; and what they take.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 use manyhands_proto::executor::{Extent, Place};
@@ -81,6 +82,11 @@ pub(crate) enum Waiter {
 }
 
 impl Object {
+    /// Too small to count.
+    fn is_small(&self) -> bool {
+        matches!(&self.residence, Residence::Inline(bytes) if bytes.len() as u64 <= UNCOUNTED)
+    }
+
     /// It can be read now.
     pub(crate) fn is_resident(&self) -> bool {
         matches!(self.residence, Residence::Inline(_) | Residence::Extent { .. })
@@ -186,13 +192,36 @@ impl Objects {
         let ix = self.free.pop().unwrap_or(ObjectIx(self.slots.len() as u32));
         let known = self.by_id.insert(id, ix);
         debug_assert!(known.is_none(), "{id} is in the table twice");
+        self.place(ix, id, codec, size, residence);
+        ix
+    }
+
+    /// Takes in an object that is not in the table. The table's own if it is.
+    pub(crate) fn insert_new(
+        &mut self,
+        id: ObjectId,
+        codec: Codec,
+        size: u64,
+        residence: Residence,
+    ) -> Result<(), (ObjectIx, Residence)> {
+        let next = self.free.last().copied().unwrap_or(ObjectIx(self.slots.len() as u32));
+        match self.by_id.entry(id) {
+            Entry::Occupied(known) => return Err((*known.get(), residence)),
+            Entry::Vacant(vacant) => vacant.insert(next),
+        };
+        self.free.pop();
+        self.place(next, id, codec, size, residence);
+        Ok(())
+    }
+
+    fn place(&mut self, ix: ObjectIx, id: ObjectId, codec: Codec, size: u64, residence: Residence) {
         self.clock += 1;
         let object = Object {
             id,
             size,
             codec,
             doomed: false,
-            residence: Residence::Gone,
+            residence,
             pins: 0,
             needed: 0,
             soonest: u64::MAX,
@@ -205,8 +234,26 @@ impl Objects {
             Some(slot) => *slot = Some(object),
             None => self.slots.push(Some(object)),
         }
-        self.set(ix, residence);
-        ix
+        if !self[ix].is_small() {
+            self.count(ix, true);
+            self.refresh_victim(ix);
+        }
+    }
+
+    /// Forgets an object at once if that needs no more than that: most objects are small, and
+    /// nobody uses them when they are freed. Else says which it is.
+    pub(crate) fn remove_small(&mut self, id: ObjectId) -> Option<ObjectIx> {
+        let Entry::Occupied(entry) = self.by_id.entry(id) else { return None };
+        let ix = *entry.get();
+        let object = self.slots[ix.0 as usize].as_ref().expect("the number of a live object");
+        let unused = object.pins == 0 && object.needed == 0 && object.waiters.is_empty();
+        if !unused || !object.is_small() {
+            return Some(ix);
+        }
+        entry.remove();
+        self.slots[ix.0 as usize] = None;
+        self.free.push(ix);
+        None
     }
 
     /// Moves an object to another residence, with all that is counted of it.

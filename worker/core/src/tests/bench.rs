@@ -16,9 +16,12 @@ const BATCH: u64 = 500;
 #[ignore = "prints a figure, asserts nothing that could fail"]
 fn cost_of_a_no_op_task() {
     let mut desk = Desk::started(2);
+    let options = std::sync::Arc::new(manyhands_proto::task::TaskOptions::default());
+    let plain =
+        |n| manyhands_proto::worker::Assignment { options: options.clone(), ..assignment(task(n)) };
     let batches: Vec<Event> = (0..TASKS / BATCH)
         .map(|b| {
-            let tasks = (b * BATCH..(b + 1) * BATCH).map(|n| assignment(task(n))).collect();
+            let tasks = (b * BATCH..(b + 1) * BATCH).map(plain).collect();
             Event::FromScheduler(ToWorker::Assign { tasks })
         })
         .collect();
