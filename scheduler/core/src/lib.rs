@@ -14,13 +14,15 @@
 //! - `core`: the entry points, and everything that is known.
 //! - The records: `tasks`, `objects`, `holders`, `workers` (with the index of loads), `jobs`,
 //!   `sessions`, `functions`, `options`; `slab` and `lanes` find them.
-//! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results and
-//!   failures), `lost` (workers and objects), `blocked` (waiting tasks lend their slots), `stop`
+//! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results), `fail`
+//!   (failures and what they spread to), `lost` (workers and objects), `blocked` (waiting tasks lend their slots), `stop`
 //!   (cancels and deadlines).
-//! - What follows: `ready` (queues), `place` (which task where), `steal`, `collect` (what nobody
+//! - What follows: `ready` (queues), `place` (which task where), `assign`,
+//!   `steal`, `collect` (what nobody
 //!   keeps), `explain` (why a task waits), `check` (the invariants).
 
 pub mod action;
+mod assign;
 mod blocked;
 mod check;
 mod clients;
@@ -30,6 +32,7 @@ mod core;
 mod ends;
 pub mod event;
 mod explain;
+mod fail;
 mod functions;
 mod holders;
 mod jobs;
