@@ -1,3 +1,7 @@
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
 use rustix::event::{EventfdFlags, eventfd};
 
