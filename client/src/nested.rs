@@ -61,6 +61,18 @@ pub(crate) fn session() -> Option<Arc<Session>> {
     current().map(|client| client.session)
 }
 
+/// The running task's function has returned: its handles are settled by its end.
+pub(crate) fn retire() {
+    let Some(current) = context::current() else { return };
+    let own = SESSIONS.with_borrow(|sessions| {
+        let own = sessions.iter().rfind(|(known, _)| *known == current);
+        own.map(|(_, client)| client.session.clone())
+    });
+    if let Some(session) = own {
+        session.retire();
+    }
+}
+
 /// Ends the running task's session, if it used one.
 pub(crate) struct EndOfTask(Option<Current>);
 

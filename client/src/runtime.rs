@@ -148,6 +148,7 @@ pub fn give<T: Data>(to: &mut Invocation<'_>, value: &T) -> Result<(), FailureKi
     thread_local! {
         static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
     }
+    crate::nested::retire();
     if let Some(bytes) = raw_bytes(value) {
         return to.return_bytes(Codec::POD, Vec::new(), bytes);
     }

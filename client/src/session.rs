@@ -285,7 +285,7 @@ impl Session {
         let mut state = self.lock();
         let freed = state.release(key);
         // A small result that is forgotten can wait for company; memory and running work cannot.
-        let urgent = !matches!(freed, None | Some(ObjectState::Small { .. }));
+        let urgent = !matches!(freed, None | Some(ObjectState::Small { .. })) && !state.retired;
         if urgent || state.changes.len() >= IDLE_RELEASES {
             self.poke(state);
         } else {
@@ -360,6 +360,14 @@ impl Session {
         state.outbox.push(FromClient::Cancel { tasks, reason });
         self.poke(state);
         Ok(())
+    }
+
+    /// Says all that there is to say, and nothing of holds and releases from now on: the task that
+    /// the session belongs to is about to return, and the end of it settles them. Said before, a
+    /// release could overtake the result that contains the handle.
+    pub(crate) fn retire(&self) {
+        self.connection.poke();
+        self.lock().retired = true;
     }
 
     /// Ends the session.

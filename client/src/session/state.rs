@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) poked: bool,
     /// A graph is being sent: nothing else leaves, so that its batches follow each other.
     pub(super) graph_open: bool,
+    /// Its task is about to return: see [`super::Session::retire`].
+    pub(super) retired: bool,
     pub(super) jobs: Vec<Job>,
     /// By place in [`TASKS`]: the session's slot for the function.
     functions: Vec<u32>,
@@ -86,6 +88,7 @@ impl State {
             outbox: Vec::new(),
             poked: false,
             graph_open: false,
+            retired: false,
             jobs: Vec::new(),
             functions: Vec::new(),
             announced: 0,
@@ -194,6 +197,9 @@ impl State {
         }
         for job in 0..self.jobs.len() {
             self.close_batch(job as u16);
+        }
+        if self.retired {
+            self.changes.clear();
         }
         // In runs, since an object may be held again after it was released.
         let mut changes = std::mem::take(&mut self.changes).into_iter().peekable();
