@@ -68,6 +68,17 @@ fn a_repeated_batch_and_a_repeated_end_change_nothing() {
 }
 
 #[test]
+fn only_the_worker_that_has_an_attempt_can_end_it() {
+    let mut b = Bench::new(&[1, 1]);
+    b.submit(1, batch(1, 0).task(HELD | WANTED, &[]));
+    let (worker, ..) = b.placed()[0];
+    b.end(1 - worker, task(1, 0), 0, 8);
+    assert!(outcomes(&b.round()).is_empty());
+    b.end(worker, task(1, 0), 0, 8);
+    assert_eq!(outcomes(&b.round()).len(), 1);
+}
+
+#[test]
 fn a_chain_follows_its_data_and_frees_what_is_done_with() {
     let mut b = Bench::new(&[1, 1]);
     b.submit(1, batch(1, 0).task(0, &[]).task(0, &[0]).task(HELD | WANTED, &[1]));
