@@ -97,7 +97,7 @@ impl Executor {
 
     /// A task enters the ring.
     pub fn feed(&mut self, run: Run, around: &mut Around) {
-        if !self.alive {
+        if !self.started {
             around
                 .world
                 .fail(format!("worker {} fed {:?}, which has not started", self.worker, self.id));

@@ -30,7 +30,7 @@ pub fn add(plan: &mut Plan, rng: &mut Rng) -> String {
     for no in 0..plan.tasks.len() {
         if errors && rng.chance(5_000) {
             err(plan, no, rng);
-        } else if limits && rng.chance(1_500) {
+        } else if limits && rng.chance(500) {
             limit(plan, no, rng);
         }
         if wishes && rng.chance(20_000) {
@@ -52,8 +52,11 @@ pub fn add(plan: &mut Plan, rng: &mut Rng) -> String {
 
 fn err(plan: &mut Plan, no: TaskNo, rng: &mut Rng) {
     let task = &mut plan.tasks[no];
-    task.options.retries = rng.below(3) as u32;
     let times = rng.range(1, 3) as u32;
+    // Most come through, or nothing of a deep graph would.
+    let enough = rng.chance(85_000);
+    task.options.retries = if enough { times } else { times - 1 };
+    task.options.crash_retries = task.options.retries;
     task.ending = if rng.below(3) == 0 { Ending::Crashes(times) } else { Ending::Errs(times) };
 }
 

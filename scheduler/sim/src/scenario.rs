@@ -94,7 +94,12 @@ fn extent(seed: u64, rng: &mut Rng) -> Extent {
         _ => (rng.range(2, 8) as usize, rng.range(200, 400) as usize),
     };
     let clients = if workers > 100 { 1 } else { rng.range(1, 2) as usize };
-    let sanity_every = if tasks <= 400 { 1 } else { 500 };
+    // Every step of some small clusters, now and then of the others: it costs more than the step.
+    let sanity_every = match seed % 5 {
+        0 if tasks <= 400 => 1,
+        _ if tasks <= 400 => 20,
+        _ => 1_000,
+    };
     Extent { workers, tasks, clients, sanity_every }
 }
 
