@@ -89,6 +89,11 @@ impl Core {
                         self.run_on_top(now, id, ix, out);
                     }
                 }
+                // Under another one that may wait for it: an executor of its own is as good.
+                Some((_, false)) if self.can_lend(self.attempts[ix].pool) => {
+                    self.attempts[ix].assignment.in_place_of = None;
+                    self.enqueue(ix);
+                }
                 Some(_) => self.in_place.push(ix),
             }
         }
