@@ -8,12 +8,13 @@
 //! - [`shell`]: one turn of the daemon: take what came, let the core act, do what it wants done.
 //! - [`host`]: the executors: template process, rings, control sockets, output.
 //! - [`put`]: how a client in the worker's own process reads and writes large values.
-//! - `disk`: the thread that spills and loads.
+//! - `disk`: the thread that spills and loads; `trim`: when memory that nobody uses is given back.
 
 mod disk;
 pub mod host;
 pub mod put;
 pub mod shell;
+mod trim;
 
 pub use put::Shelf;
 pub use shell::{Census, Inlet, Mail, Worker};

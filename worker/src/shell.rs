@@ -21,6 +21,7 @@ use manyhands_worker_core::{Action, Config, Core, Event};
 use crate::disk::{Disk, DiskJob};
 use crate::host::{FeedError, Host, HostEvent};
 use crate::put::{GrantWaiters, PutGrant};
+use crate::trim::Trim;
 
 /// How often the output and the memory of running tasks are looked at, in microseconds.
 const WATCH_INTERVAL_US: u64 = 20_000;
@@ -61,6 +62,7 @@ pub struct Worker {
     given: HashMap<ExecutorId, HashSet<(u32, bool)>>,
     puts: GrantWaiters,
     next_watch: Time,
+    trim: Trim,
     closed: bool,
     census: Arc<Census>,
     /// Emptied by every turn; kept for their capacity.
@@ -157,6 +159,7 @@ impl Worker {
             given: HashMap::new(),
             puts: GrantWaiters::default(),
             next_watch: Time::NEVER,
+            trim: Trim::new(),
             closed: false,
             census: Arc::default(),
             inputs: Vec::new(),
@@ -175,7 +178,7 @@ impl Worker {
     pub fn next_tick(&self) -> Option<Time> {
         let soon = self.host.poll_soon().then(|| self.clock.now() + 1_000);
         let watch = (self.next_watch != Time::NEVER).then_some(self.next_watch);
-        [self.core.next_tick(), soon, watch].into_iter().flatten().min()
+        [self.core.next_tick(), soon, watch, self.trim.next()].into_iter().flatten().min()
     }
 
     /// Readable when an executor has something to say.
@@ -200,6 +203,9 @@ impl Worker {
         self.take_from_inbox(now);
         if self.next_watch <= now {
             self.watch(now);
+        }
+        for segment in self.trim.turn(now, &self.store) {
+            self.drop_segment(segment);
         }
         if self.core.next_tick().is_some_and(|due| due <= now) {
             self.core.handle(now, Event::Tick, &mut self.actions);
@@ -406,10 +412,14 @@ impl Worker {
                 let result = Err(format!("no link to {workers:?}, which have {object}"));
                 self.core.handle(now, Event::Fetched { object, result }, &mut self.actions);
             }
-            Action::Spill { object, value } => self.disk.send(DiskJob::Spill { object, value }),
+            Action::Spill { object, value } => {
+                self.disk.send(DiskJob::Spill { object, value });
+                self.trim.arm(now);
+            }
             Action::Load { object, on_disk } => self.disk.send(DiskJob::Load { object, on_disk }),
             Action::Free { object } => {
                 self.store.free(object);
+                self.trim.arm(now);
             }
         }
     }
@@ -456,6 +466,16 @@ impl Worker {
         }
         if let Some(grant) = run.grant {
             self.give_segment(executor, grant.segment, true);
+        }
+    }
+
+    /// Whoever has mapped a segment that is no more keeps its memory until it lets go.
+    fn drop_segment(&mut self, segment: u32) {
+        for (executor, given) in &mut self.given {
+            let ways = [false, true].map(|writable| given.remove(&(segment, writable)));
+            if ways.contains(&true) {
+                self.host.send(*executor, &ToExecutor::DropSegment { segment }, None);
+            }
         }
     }
 

@@ -428,3 +428,28 @@ fn read_back(object: ObjectId, found: &Object) -> Result<Vec<u8>, StoreError> {
 fn unreadable(object: ObjectId, found: &Object, source: io::Error) -> StoreError {
     StoreError::Read { object, size: found.size, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use manyhands_proto::{JobId, Lane, TaskId};
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_was_freed_while_it_moved_stays_freed() {
+        let store = Store::new(StoreConfig::default()).unwrap();
+        let job = JobId(uuid::Uuid::from_u128(1));
+        let object = TaskId { job, lane: Lane(1), seq: 0 }.object(0);
+        store.put(object, Codec::RAW, &[1; 100]).unwrap();
+        let found = store.object(object).unwrap();
+        store.free(object);
+        store.replace(object, &found, false, store.lease(Writer(1), 100).unwrap());
+        assert_eq!(store.get(object).unwrap(), None);
+
+        store.put(object, Codec::RAW, &[2; 100]).unwrap();
+        store.replace(object, &found, false, store.lease(Writer(1), 100).unwrap());
+        assert_eq!(store.get(object).unwrap().unwrap().bytes, [2; 100][..], "another's bytes");
+        drop(found);
+        assert_eq!(store.stats().used, 4096);
+    }
+}
