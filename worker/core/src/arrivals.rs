@@ -286,6 +286,7 @@ impl Core {
             for (object, outcome) in ends {
                 self.remember_place(ix, *object, outcome);
             }
+            self.count_told(ix, ends);
         }
         let task = self.attempts[ix].assignment.task;
         let message = ToExecutor::Client { task, message };

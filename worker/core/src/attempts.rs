@@ -80,9 +80,17 @@ pub(crate) enum State {
     Fed { executor: ExecutorId },
     /// On an executor's stack. Runs, if it is the topmost there.
     Running { executor: ExecutorId, since: Time },
-    /// On an executor's stack, waiting for objects. If it is the topmost, its slot is lent. Whether
-    /// the scheduler was told that only what it waits for, run in place, helps.
-    Blocked { executor: ExecutorId, since: Time, waits_for: Vec<ObjectId>, at_limit: bool },
+    /// On an executor's stack, waiting for objects. If it is the topmost, its slot is lent.
+    Blocked {
+        executor: ExecutorId,
+        since: Time,
+        /// Sorted.
+        waits_for: Vec<ObjectId>,
+        /// How many of these it has not been told of.
+        untold: u32,
+        /// The scheduler was told that only what it waits for, run in place, helps.
+        at_limit: bool,
+    },
 }
 
 /// Why an attempt is taken back.

@@ -1,6 +1,7 @@
 //! Tasks that wait for other tasks: their slot is lent, and past the limit on processes what they
 //! wait for runs on top of them.
 
+use manyhands_proto::client::Outcome;
 use manyhands_proto::worker::FromWorker;
 use manyhands_proto::{ObjectId, TaskId, Time};
 
@@ -26,8 +27,10 @@ impl Core {
         let at_limit = !self.can_lend(self.executors[&id].pool);
         let mut sorted = waits_for.clone();
         sorted.sort_unstable();
+        sorted.dedup();
+        let untold = sorted.len() as u32;
         self.attempts[ix].state =
-            State::Blocked { executor: id, since, waits_for: sorted, at_limit };
+            State::Blocked { executor: id, since, waits_for: sorted, untold, at_limit };
         self.settle(id);
         self.blocked += 1;
         self.take_all_back(id, out);
@@ -57,16 +60,27 @@ impl Core {
         !pool.idle.is_empty() || pool.starting > 0 || self.processes() < self.process_limit()
     }
 
-    /// The executor on whose stack a task waits, and whether it is uppermost there.
+    /// The executor on whose stack a task waits, and whether something can run there now: what lies
+    /// uppermost, if not the task itself, waits too.
     fn waiting_executor(&self, task: TaskId) -> Option<(ExecutorId, bool)> {
         let ix = self.attempts.newest(task)?;
-        match self.attempts[ix].state {
-            // One that is being stopped is not given more to wait for.
-            _ if self.attempts[ix].stop().is_some() => None,
-            State::Blocked { executor, .. } => {
-                Some((executor, self.executors[&executor].top() == Some(ix)))
-            }
-            _ => None,
+        let executor = self.attempts[ix].executor()?;
+        let top = self.executors[&executor].top();
+        self.waits(ix).then(|| (executor, top.is_some_and(|top| self.waits(top))))
+    }
+
+    /// The attempt waits, as far as is known. One that has been told all that it asked for is about
+    /// to go on, and one that is being stopped is not given more to wait for.
+    fn waits(&self, ix: AttemptIx) -> bool {
+        let attempt = &self.attempts[ix];
+        matches!(attempt.state, State::Blocked { untold: 1.., .. }) && attempt.stop().is_none()
+    }
+
+    /// A task is told what became of objects.
+    pub(crate) fn count_told(&mut self, ix: AttemptIx, ends: &[(ObjectId, Outcome)]) {
+        if let State::Blocked { waits_for, untold, .. } = &mut self.attempts[ix].state {
+            let awaited = ends.iter().filter(|(id, _)| waits_for.binary_search(id).is_ok());
+            *untold = untold.saturating_sub(awaited.count() as u32);
         }
     }
 
@@ -88,11 +102,6 @@ impl Core {
                     if self.make_ready(ix) == Ready::Yes {
                         self.run_on_top(now, id, ix, out);
                     }
-                }
-                // Under another one that may wait for it: an executor of its own is as good.
-                Some((_, false)) if self.can_lend(self.attempts[ix].pool) => {
-                    self.attempts[ix].assignment.in_place_of = None;
-                    self.enqueue(ix);
                 }
                 Some(_) => self.in_place.push(ix),
             }
@@ -136,11 +145,11 @@ impl Core {
     fn help_blocked(&mut self, now: Time, out: &mut Vec<Action>) {
         let mut waiting = std::mem::take(&mut self.scratch);
         waiting.clear();
-        waiting.extend(self.executors.iter().filter_map(|(id, e)| {
-            let top = &self.attempts[e.top()?];
-            let waits = matches!(top.state, State::Blocked { .. }) && top.stop().is_none();
-            (waits && !self.can_lend(e.pool)).then_some(*id)
-        }));
+        waiting.extend(
+            self.executors.iter().filter_map(|(id, e)| {
+                (self.waits(e.top()?) && !self.can_lend(e.pool)).then_some(*id)
+            }),
+        );
         for id in &waiting {
             if self.is_full_of_runs() {
                 break;

@@ -49,6 +49,19 @@ fn at_the_limit_what_a_task_waits_for_runs_in_place() {
 }
 
 #[test]
+fn help_for_a_task_lies_on_top_of_what_helps_it_already() {
+    let mut desk = Desk::started(1);
+    desk.assign_plain([0]);
+    desk.blocks(0, 0, &[1]);
+    let help = |n| Assignment { in_place_of: Some(task(0)), ..assignment(task(n)) };
+    assert_eq!(short(&desk.assign(vec![help(1), help(2)])), ["in place 0 1"]);
+    // Task 1 waits for task 2: to wait until task 0 lay uppermost again would be for ever.
+    let out = short(&desk.blocks(0, 1, &[2]));
+    assert_eq!(out, ["blocked 1", "in place 0 2"]);
+    assert_eq!(short(&desk.end(0, 2, 5)), ["ended 2 ok"]);
+}
+
+#[test]
 fn what_was_to_run_in_place_of_a_task_that_waits_no_more_is_queued() {
     let mut desk = Desk::started(1);
     desk.assign_plain([0]);
