@@ -1,6 +1,8 @@
 //! Compares the graph's answer with a count in one process, on a folder made for the purpose.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use manyhands::Client;
 use manyhands_example_wordcount::text::files_below;
@@ -36,17 +38,24 @@ fn generated(name: &str, files: u64) -> Folder {
     Folder(folder)
 }
 
+/// Runs a test's work, but no longer than two minutes.
+fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, end) = mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    end.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
 #[test]
 fn the_graph_agrees_with_one_process_in_every_count() {
     let folder = generated("words", 150);
     let files = files_below(std::slice::from_ref(&folder.0)).unwrap();
     assert_eq!(files.len(), 150);
-    let client = Client::local().unwrap();
     let every_word = 10_000;
     let expected = alone(&files, every_word).unwrap();
     assert_eq!(expected.top.len() as u64, expected.distinct, "all of them are compared");
     assert_eq!(expected.top[0].0, "hands");
-    assert_eq!(count(&client, &files, every_word).unwrap(), expected);
+    let work = move || count(&Client::local().unwrap(), &files, every_word).unwrap();
+    assert_eq!(in_time("the words", work), expected);
 }
 
 #[test]
@@ -54,6 +63,6 @@ fn a_folder_without_text_has_no_words() {
     let folder = generated("nothing", 0);
     std::fs::create_dir_all(&folder.0).unwrap();
     let files = files_below(std::slice::from_ref(&folder.0)).unwrap();
-    let client = Client::local().unwrap();
-    assert_eq!(count(&client, &files, 20).unwrap().words, 0);
+    let work = move || count(&Client::local().unwrap(), &files, 20).unwrap();
+    assert_eq!(in_time("no words", work).words, 0);
 }
