@@ -30,6 +30,8 @@ pub struct Executor {
     /// It has started and not died; of its death the core may not know yet.
     pub alive: bool,
     ring: VecDeque<Run>,
+    /// To be run on top of a task that waits, or before the ring if none does any more.
+    in_place: VecDeque<Run>,
     stack: Vec<Frame>,
     frames: u64,
     requests: u64,
@@ -85,9 +87,10 @@ impl Executor {
     /// A process that is starting.
     pub fn new(worker: usize, id: ExecutorId) -> Executor {
         let pid = 1000 * (worker as u32 + 1) + id.0;
-        let (ring, stack) = (VecDeque::new(), Vec::new());
+        let (ring, in_place, stack) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let (started, alive) = (false, false);
-        Executor { worker, id, pid, started, alive, ring, stack, frames: 0, requests: 0 }
+        let (frames, requests) = (0, 0);
+        Executor { worker, id, pid, started, alive, ring, in_place, stack, frames, requests }
     }
 
     /// The process is there and can be fed.
@@ -112,20 +115,24 @@ impl Executor {
         found.map(|place| self.ring.remove(place)).is_some()
     }
 
-    /// Claims the next task of the ring, if nothing runs.
+    /// Begins the next task, if nothing runs, or what waits runs in its place.
     fn claim(&mut self, around: &mut Around) {
-        while self.stack.is_empty() && self.alive {
-            let Some(run) = self.ring.pop_front() else { return };
+        while self.alive {
+            let next = match self.stack.last() {
+                None => self.in_place.pop_front().or_else(|| self.ring.pop_front()),
+                Some(top) if top.is_blocked() => self.in_place.pop_front(),
+                Some(_) => None,
+            };
+            let Some(run) = next else { return };
             self.begin(run, around);
         }
     }
 
-    /// A task begins on top of the blocked one.
+    /// A task begins on top of the blocked one. That may have gone on meanwhile: then this one waits
+    /// for the next that blocks, or for its end.
     pub fn run_in_place(&mut self, run: Run, around: &mut Around) {
-        if !self.stack.last().is_some_and(Frame::is_blocked) {
-            around.world.fail(format!("{:?} got {} in place of nothing", self.id, run.task));
-        }
-        self.begin(run, around);
+        self.in_place.push_back(run);
+        self.claim(around);
     }
 
     fn begin(&mut self, run: Run, around: &mut Around) {
@@ -238,6 +245,7 @@ impl Executor {
         around.world.tell(self.worker, 0, event);
         self.top().lent = true;
         self.top().step = Step::Waiting(waits_for);
+        self.claim(around);
     }
 
     fn second_half(&mut self, world: &mut World) {
@@ -501,6 +509,7 @@ impl Executor {
             }
         }
         self.ring.clear();
+        self.in_place.clear();
     }
 
     /// The memory that its running task owns.
@@ -519,7 +528,7 @@ impl Executor {
 
     /// Whether anything is claimed or fed.
     pub fn is_idle(&self) -> bool {
-        self.stack.is_empty() && self.ring.is_empty()
+        self.stack.is_empty() && self.ring.is_empty() && self.in_place.is_empty()
     }
 
     fn say(&mut self, message: FromClient, world: &mut World) {

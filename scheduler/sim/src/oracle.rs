@@ -73,19 +73,21 @@ fn happened(root: TaskNo, failure: &TaskFailure, world: &World) -> Result<(), St
     let task = &plan.tasks[root];
     let (retries, crashes) = (task.options.retries, task.options.crash_retries);
     let count = |fate| record.count(root, fate);
+    // An input that cannot be brought costs an attempt as a death does, and no executor saw it.
+    let transfers_fail = world.faults.fetch_failure > 0;
     let anew = record.submitted_anew(plan, root);
     let exactly = |planned, what, seen, allowed| limits(planned, what, seen, allowed, anew);
     match &failure.kind {
         FailureKind::Error { .. } | FailureKind::Panicked { .. } => {
-            let planned =
-                matches!(task.ending, Ending::Errs(_)) || broken_by_child(root, plan, record);
+            let broken = broken_by_child(root, plan, record);
+            let unread = transfers_fail && !task.children.is_empty();
+            let planned = matches!(task.ending, Ending::Errs(_)) || broken || unread;
             exactly(planned, "errors", count(Fate::Erred), retries + 1)
         }
-        FailureKind::Died(_) => {
+        FailureKind::WorkerLost { .. } | FailureKind::LostInput { .. } if transfers_fail => Ok(()),
+        FailureKind::Died(_) if transfers_fail => Ok(()),
+        FailureKind::Died(_) | FailureKind::WorkerLost { .. } => {
             exactly(true, "deaths", count(Fate::Died) + count(Fate::Lost), crashes + 1)
-        }
-        FailureKind::WorkerLost { .. } => {
-            exactly(true, "losses", count(Fate::Died) + count(Fate::Lost), crashes + 1)
         }
         FailureKind::TimeLimit { limit_us } => {
             let hangs =

@@ -78,7 +78,7 @@ impl Scenario {
             .map(|number| client(&plan, number, &faults.weather, &mut rng.fork()))
             .collect();
         let scheduler = scheduler::Config { seed, ..scheduler::Config::default() };
-        let losses = losses(&extent, &mut rng);
+        let losses = losses(&plan, &extent, &mut rng);
         let sanity_every = extent.sanity_every;
         Scenario { title, plan, workers, clients, faults, scheduler, sanity_every, losses, rng }
     }
@@ -119,7 +119,7 @@ fn faults(extent: &Extent, rng: &mut Rng) -> Faults {
         weather,
         executor_death: if crashes { rng.range(200, 3_000) as u32 } else { 0 },
         start_failure: if crashes { 5_000 } else { 0 },
-        fetch_failure: if disks { 3_000 } else { 0 },
+        fetch_failure: if disks { 300 } else { 0 },
         spill_failure: if disks { 5_000 } else { 0 },
         bandwidth: 1 << rng.range(24, 31),
         disk_bandwidth: 1 << rng.range(26, 31),
@@ -293,9 +293,12 @@ impl Flags {
     }
 }
 
-/// Now and then a client goes without a word, and its work with it.
-fn losses(extent: &Extent, rng: &mut Rng) -> Vec<(Time, Happening)> {
-    if extent.clients > 1 && rng.chance(15_000) {
+/// Now and then a client goes without a word, and its work with it; but not one whose values may
+/// have got no further than the store.
+fn losses(plan: &Plan, extent: &Extent, rng: &mut Rng) -> Vec<(Time, Happening)> {
+    let mut own = plan.jobs.iter().filter(|job| job.client == 0).flat_map(|job| &job.puts);
+    let stored = own.any(|put| put.at.is_some());
+    if extent.clients > 1 && !stored && rng.chance(30_000) {
         return vec![(Time(rng.scaled(100, 300_000)), Happening::ClientLost(0))];
     }
     Vec::new()

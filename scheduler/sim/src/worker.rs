@@ -37,6 +37,7 @@ pub struct Worker {
     bytes: u64,
     /// Large values that a client in this process puts, by the number of the request.
     puts: BTreeMap<u64, PutPlan>,
+    requests: u64,
     /// Puts that have found their place, and of which the scheduler may be told.
     pub placed: Vec<(PutPlan, FromClient)>,
 }
@@ -57,6 +58,7 @@ impl Worker {
             sampling: false,
             bytes: 0,
             puts: BTreeMap::new(),
+            requests: 0,
             placed: Vec::new(),
         }
     }
@@ -271,7 +273,8 @@ impl Worker {
 
     /// A client in this process has a large value to put.
     pub fn put(&mut self, put: PutPlan, world: &mut World) {
-        let (executor, request) = (ExecutorId::CLIENT, put.object.task.seq);
+        let (executor, request) = (ExecutorId::CLIENT, self.requests);
+        self.requests += 1;
         let (task, size) = (put.object.task, put.size);
         self.puts.insert(request, put);
         self.deliver(Event::AllocRequested { executor, request, task, size }, world);
