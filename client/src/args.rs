@@ -13,7 +13,7 @@ use crate::handle::{Handle, Reference, collect_handles};
 use crate::lazy::{Lazy, Node};
 use crate::session::{PutBytes, Session};
 use crate::slice::Slice;
-use crate::value::{encode, encode_plain, raw_bytes};
+use crate::value::{encode, encode_plain, is_plain, raw_bytes};
 
 /// First bytes of an argument, as `manyhands_proto::executor` lays them out.
 const VALUE: u8 = 0;
@@ -27,7 +27,21 @@ pub struct Args {
     pub(crate) bytes: SmallVec<[u8; 32]>,
     pub(crate) sources: SmallVec<[Source; 1]>,
     /// The first value that could not be encoded.
-    pub(crate) error: Option<Error>,
+    pub(crate) error: Option<Box<Error>>,
+}
+
+/// Appends to encoded arguments.
+struct Appending<'a>(&'a mut SmallVec<[u8; 32]>);
+
+impl std::io::Write for Appending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An object among the arguments.
@@ -69,7 +83,23 @@ impl Args {
     fn value<T: Serialize + 'static>(&mut self, value: &T) {
         match raw_bytes(value) {
             Some(raw) => self.encoded(Codec::POD, raw, Vec::new()),
+            None if is_plain::<T>() => self.plain(value),
             None => self.encode(value, std::any::type_name::<T>()),
+        }
+    }
+
+    /// A value without handles in it is encoded where it is to be.
+    fn plain<T: Serialize + 'static>(&mut self, value: &T) {
+        const HEAD: usize = 6;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[VALUE, Codec::MSGPACK.0, 0, 0, 0, 0]);
+        let encoded = encode_plain(value, &mut Appending(&mut self.bytes));
+        let len = self.bytes.len() - start - HEAD;
+        if encoded.is_ok() && len <= INLINE_LIMIT {
+            self.bytes[start + 2..start + HEAD].copy_from_slice(&(len as u32).to_le_bytes());
+        } else {
+            self.bytes.truncate(start);
+            self.encode(value, std::any::type_name::<T>());
         }
     }
 
@@ -84,7 +114,8 @@ impl Args {
             Ok(codec) => self.encoded(codec, &scratch, met),
             Err(message) => {
                 let what = "an argument".to_owned();
-                self.error.get_or_insert(Error::Encode { what, type_name, message });
+                let error = Error::Encode { what, type_name, message };
+                self.error.get_or_insert_with(|| Box::new(error));
             }
         }
         if scratch.capacity() <= INLINE_LIMIT {

@@ -223,7 +223,12 @@ impl Client {
     /// Why a task is where it is: its state, and the reason in words.
     pub fn explain<T>(&self, handle: &Handle<T>) -> Result<Explanation, Error> {
         let key = self.session.own_key(&handle.reference)?;
-        self.session.explain(self.session.object(key).task)
+        self.explain_task(self.session.object(key).task)
+    }
+
+    /// As [`Client::explain`], of a task that is known by its id only.
+    pub fn explain_task(&self, task: TaskId) -> Result<Explanation, Error> {
+        self.session.explain(task)
     }
 
     /// A task for each item: `call` makes it. Results come in the order of the items, and only so

@@ -48,7 +48,7 @@ pub(crate) struct Submitted {
 impl Node {
     pub(crate) fn new(entry: &'static TaskEntry, outputs: u16, args: Args) -> Arc<Node> {
         let Args { bytes, sources, error } = args;
-        let rare = error.map(|error| Box::new(Rare { error: Some(error), ..Rare::default() }));
+        let rare = error.map(|error| Box::new(Rare { error: Some(*error), ..Rare::default() }));
         Arc::new(Node {
             entry,
             args: bytes,
@@ -89,7 +89,12 @@ impl Drop for Node {
                 }
             }
             let rare = node.rare.get_mut().unwrap_or_else(PoisonError::into_inner);
-            into.extend(rare.iter_mut().flat_map(|rare| rare.after.drain(..)));
+            if let Some(rare) = rare {
+                into.append(&mut rare.after);
+            }
+        }
+        if self.sources.is_empty() && !*self.is_rare.get_mut() {
+            return;
         }
         let mut released = Vec::new();
         empty(self, &mut released);

@@ -15,7 +15,7 @@ use crate::handle::{Handle, Reader, Reference, collect_handles, decode_for};
 use crate::lazy::{Lazy, Node, Parts};
 use crate::nested::EndOfTask;
 use crate::targets::Root;
-use crate::value::{Data, decode, encode_plain, raw_bytes};
+use crate::value::{Data, decode, encode_plain, is_plain, raw_bytes};
 use manyhands_proto::value::{Codec, INLINE_LIMIT};
 
 /// Runs a task's function, whatever `body` does for that.
@@ -63,7 +63,8 @@ fn unreadable<T>(name: &str, message: &str) -> FailureKind {
 
 fn one<T: Data>(loaded: &manyhands_executor::Loaded<'_>, name: &str) -> Result<T, FailureKind> {
     let read = || decode(loaded.codec, loaded);
-    decode_for(Reader::Task, read).map_err(|message| unreadable::<T>(name, &message))
+    let value = if is_plain::<T>() { read() } else { decode_for(Reader::Task, read) };
+    value.map_err(|message| unreadable::<T>(name, &message))
 }
 
 impl<T: Data> ListParam for Param<Vec<T>> {
@@ -154,7 +155,11 @@ pub fn give<T: Data>(to: &mut Invocation<'_>, value: &T) -> Result<(), FailureKi
     }
     let mut scratch = SCRATCH.take();
     scratch.clear();
-    let (encoded, met) = collect_handles(|| encode_plain(value, &mut scratch));
+    let mut encode = || encode_plain(value, &mut scratch);
+    let (encoded, met) = match is_plain::<T>() {
+        true => (encode(), Vec::new()),
+        false => collect_handles(encode),
+    };
     let codec = encoded.map_err(|message| {
         let type_name = std::any::type_name::<T>();
         let message = format!("its result of type {type_name} cannot be encoded: {message}");
@@ -251,7 +256,7 @@ impl Call {
     pub fn new(entry: &'static TaskEntry, append: impl FnOnce(&mut Args)) -> Call {
         let mut args = Args::default();
         append(&mut args);
-        if let Some(Error::Encode { what, .. }) = &mut args.error {
+        if let Some(Error::Encode { what, .. }) = args.error.as_deref_mut() {
             *what = format!("an argument of {}", short(entry.name));
         }
         Call { entry, args }
@@ -288,7 +293,7 @@ impl Call {
     ) -> Result<smallvec::SmallVec<[Reference; 1]>, Error> {
         let Client { session, job } = client;
         if let Some(error) = self.args.error {
-            return Err(error);
+            return Err(*error);
         }
         if graph::lazy_sources(&self.args.sources) {
             let node = self.node(outputs);

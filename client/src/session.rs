@@ -25,12 +25,12 @@ use crate::connection::{Connection, LocalStats};
 use crate::error::{Error, TaskError};
 use crate::handle::{Reader, Reference, decode_for};
 use crate::output::Printer;
-use crate::value::{Data, decode};
+use crate::value::{Data, Encoded, decode, is_plain};
 
 pub(crate) use forming::{Forming, ROWS, Row};
 pub use inbox::Ends;
 pub(crate) use state::Key;
-use state::State;
+use state::{Found, State};
 use table::State as ObjectState;
 
 /// Tasks that may wait in the outbox before whoever submits has to wait too.
@@ -322,12 +322,14 @@ impl Session {
     /// Waits for an object and reads it.
     pub(crate) fn fetch<T: Data>(self: &Arc<Self>, key: Key) -> Result<T, Error> {
         loop {
-            // The lock is let go before the value is read.
-            let outcome = self.lock().outcome(key)?;
-            if let Some(outcome) = outcome {
-                return self.read(key, outcome);
-            }
-            self.wait(&[key], 1, None)?;
+            let found = self.lock().found(key)?;
+            match found {
+                None => self.wait(&[key], 1, None)?,
+                Some(Found::Small { codec, len, bytes }) => {
+                    return self.decode(key, codec, &&bytes[..len as usize]);
+                }
+                Some(Found::Known(outcome)) => return self.read(key, outcome),
+            };
         }
     }
 
@@ -343,13 +345,24 @@ impl Session {
                 return Err(Box::new(TaskError::new(self.object(key), failed)).into());
             }
         };
-        decode_for(Reader::Session(self.clone()), || decode(value.codec, &value.bytes)).map_err(
-            |message| Error::Decode {
-                object: self.object(key),
-                type_name: std::any::type_name::<T>(),
-                message,
-            },
-        )
+        self.decode(key, value.codec, &value.bytes)
+    }
+
+    fn decode<T: Data>(
+        self: &Arc<Self>,
+        key: Key,
+        codec: Codec,
+        bytes: &impl Encoded,
+    ) -> Result<T, Error> {
+        let decoded = match is_plain::<T>() {
+            true => decode(codec, bytes),
+            false => decode_for(Reader::Session(self.clone()), || decode(codec, bytes)),
+        };
+        decoded.map_err(|message| Error::Decode {
+            object: self.object(key),
+            type_name: std::any::type_name::<T>(),
+            message,
+        })
     }
 
     /// Stops tasks.

@@ -36,6 +36,20 @@ pub(crate) fn is_raw<T: 'static>() -> bool {
     for_numbers!(any)
 }
 
+/// Whether values of this type are so plain that no handle can be in them: nobody need look.
+#[inline]
+pub(crate) fn is_plain<T: 'static>() -> bool {
+    let id = TypeId::of::<T>();
+    macro_rules! any {
+        ($($n:ty),*) => { $(id == TypeId::of::<$n>() ||)* false };
+    }
+    for_numbers!(any)
+        || id == TypeId::of::<()>()
+        || id == TypeId::of::<bool>()
+        || id == TypeId::of::<char>()
+        || id == TypeId::of::<String>()
+}
+
 /// The bytes of a value that is its own encoding.
 pub(crate) fn raw_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
     if !is_raw::<T>() {
@@ -71,16 +85,9 @@ pub(crate) fn encode<T: Serialize + 'static>(
 /// Appends a value's MessagePack to `out`.
 pub(crate) fn encode_plain<T: Serialize + ?Sized>(
     value: &T,
-    out: &mut Vec<u8>,
+    out: &mut impl std::io::Write,
 ) -> Result<Codec, String> {
-    let start = out.len();
-    match rmp_serde::encode::write(out, value) {
-        Ok(()) => Ok(Codec::MSGPACK),
-        Err(error) => {
-            out.truncate(start);
-            Err(error.to_string())
-        }
-    }
+    rmp_serde::encode::write(out, value).map(|()| Codec::MSGPACK).map_err(|e| e.to_string())
 }
 
 /// Encoded bytes, wherever they lie.

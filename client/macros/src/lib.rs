@@ -164,3 +164,103 @@ pub(crate) fn parameter_name(pattern: &Pat, i: usize) -> syn::Ident {
         _ => quote::format_ident!("arg{i}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::quote;
+    use syn::parse_quote;
+
+    fn refused(function: ItemFn) -> String {
+        refuse(&function).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_run_elsewhere_is_refused_with_advice() {
+        let cases: [(ItemFn, &str); 9] = [
+            (
+                parse_quote!(
+                    async fn f() {}
+                ),
+                "take out `async`",
+            ),
+            (
+                parse_quote!(
+                    unsafe fn f() {}
+                ),
+                "wrap it in a safe one",
+            ),
+            (
+                parse_quote!(
+                    fn f<T>(x: T) {}
+                ),
+                "one task for each type",
+            ),
+            (
+                parse_quote!(
+                    fn f(&self) {}
+                ),
+                "cannot be a method",
+            ),
+            (
+                parse_quote!(
+                    fn f(x: &str) {}
+                ),
+                "take a `String`",
+            ),
+            (
+                parse_quote!(
+                    fn f(x: &[f64]) {}
+                ),
+                "`manyhands::Slice<T>`",
+            ),
+            (
+                parse_quote!(
+                    fn f(x: impl Fn()) {}
+                ),
+                "name the argument's type",
+            ),
+            (
+                parse_quote!(
+                    fn f() -> &'static str {
+                        ""
+                    }
+                ),
+                "return the value",
+            ),
+            (
+                parse_quote!(
+                    fn f() -> impl Iterator<Item = u8> {
+                        [].into_iter()
+                    }
+                ),
+                "into a `Vec`",
+            ),
+        ];
+        for (function, advice) in cases {
+            let message = refused(function);
+            assert!(message.contains(advice), "{message}");
+        }
+    }
+
+    #[test]
+    fn unknown_forms_are_refused_with_those_that_there_are() {
+        let error = syn::parse2::<Shape>(quote!(many)).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("`#[task(outputs)]`")));
+    }
+
+    #[test]
+    fn what_is_added_is_rust() {
+        let function: ItemFn = parse_quote!(
+            pub(crate) fn f((a, b): (u8, u8), mut c: Vec<String>) -> std::io::Result<(u8, String)> {
+                Ok((a, c.pop().unwrap_or_default()))
+            }
+        );
+        refuse(&function).unwrap();
+        for shape in [Shape::One, Shape::Outputs, Shape::Parts] {
+            let added = expand::task(shape, &function).unwrap();
+            let file: syn::File = syn::parse2(added).unwrap();
+            assert_eq!(file.items.len(), 2, "a type and its calls");
+        }
+    }
+}

@@ -1,16 +1,15 @@
 //! What a session's mutex guards.
 
-use bytes::Bytes;
 use manyhands_executor::{TASKS, TaskEntry};
 use manyhands_proto::client::{Explanation, FromClient, FunctionSpec, JobCounts, Outcome, Runtime};
 use manyhands_proto::graph::TaskRow;
-use manyhands_proto::value::Value;
+use manyhands_proto::value::Codec;
 use manyhands_proto::{JobId, Lane, ObjectId, TaskId};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 use super::forming::{Forming, Row};
-use super::table::{Slot, State as ObjectState, Table};
+use super::table::{SMALL, Slot, State as ObjectState, Table};
 use super::waiting::{Signal, Waiters};
 use super::{Call, held};
 use crate::error::Error;
@@ -69,6 +68,14 @@ pub(super) struct Progress {
     pub(super) watched: bool,
     pub(super) counts: Option<JobCounts>,
     pub(super) watchers: Vec<Arc<Signal>>,
+}
+
+/// What became of an object.
+pub(super) enum Found {
+    /// Its value, very small.
+    Small { codec: Codec, len: u8, bytes: [u8; SMALL] },
+    /// Anything else.
+    Known(Outcome),
 }
 
 /// An object of another lane.
@@ -331,18 +338,13 @@ impl State {
     }
 
     /// What became of an object, or `None` if that is not known.
-    pub(super) fn outcome(&mut self, key: Key) -> Result<Option<Outcome>, Error> {
-        let outcome = match self.slot(key).map(|slot| &slot.state) {
+    pub(super) fn found(&mut self, key: Key) -> Result<Option<Found>, Error> {
+        match self.slot(key).map(|slot| &slot.state) {
             Some(ObjectState::Small { codec, len, bytes }) => {
-                let bytes = Bytes::copy_from_slice(&bytes[..*len as usize]);
-                Some(Outcome::Value(Value { codec: *codec, bytes }))
+                Ok(Some(Found::Small { codec: *codec, len: *len, bytes: *bytes }))
             }
-            Some(ObjectState::Known(outcome)) => Some((**outcome).clone()),
-            _ => None,
-        };
-        match outcome {
-            None => self.check_open().map(|()| None),
-            known => Ok(known),
+            Some(ObjectState::Known(outcome)) => Ok(Some(Found::Known((**outcome).clone()))),
+            _ => self.check_open().map(|()| None),
         }
     }
 
