@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Settings of a local cluster: see [`Client::builder`](crate::Client::builder).
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), manyhands::Error> {
 /// let client = manyhands::Client::builder().slots(4).store_limit(1 << 30).local()?;
 /// # Ok(())

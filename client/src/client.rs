@@ -79,7 +79,7 @@ impl Client {
 
     /// Runs a graph and waits for its results: one node, or several in a vector, array or tuple.
     ///
-    /// ```no_run
+    /// ```
     /// # #[manyhands::task]
     /// # fn add(a: i64, b: i64) -> i64 { a + b }
     /// # fn main() -> Result<(), manyhands::Error> {
@@ -234,7 +234,7 @@ impl Client {
     /// A task for each item: `call` makes it. Results come in the order of the items, and only so
     /// many tasks are under way at one time as the window allows.
     ///
-    /// ```no_run
+    /// ```
     /// # #[manyhands::task]
     /// # fn double(x: u64) -> u64 { 2 * x }
     /// # fn main() -> Result<(), manyhands::Error> {

@@ -48,7 +48,7 @@ impl Drop for Reference {
 /// also inside structures, and sent between threads. The object lives as long as somebody needs it:
 /// a clone counts, and the last one to be dropped releases it.
 ///
-/// ```no_run
+/// ```
 /// # #[manyhands::task]
 /// # fn add(a: i64, b: i64) -> i64 { a + b }
 /// # fn main() -> Result<(), manyhands::Error> {

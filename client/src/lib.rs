@@ -4,7 +4,7 @@
 //! `f::lazy(x)` makes a node of a graph, `f::submit(&client, x)` starts it at once and gives a
 //! [`Handle`].
 //!
-//! ```no_run
+//! ```
 //! use manyhands::Client;
 //!
 //! #[manyhands::task]

@@ -213,14 +213,14 @@ fn count_down(n: u64) -> Result<u64, Error> {
 #[test]
 fn tasks_submit_tasks() -> Result<(), Error> {
     let client = Client::local()?;
-    assert_eq!(client.compute(fib::lazy(12))?, 144);
+    assert_eq!(client.compute(fib::lazy(16))?, 987);
     Ok(())
 }
 
 #[test]
 fn deep_recursion() -> Result<(), Error> {
     let client = Client::local()?;
-    assert_eq!(client.compute(count_down::lazy(200))?, 200);
+    assert_eq!(client.compute(count_down::lazy(2000))?, 2000);
     Ok(())
 }
 
