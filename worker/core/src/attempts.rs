@@ -86,8 +86,8 @@ pub(crate) enum State {
         since: Time,
         /// Sorted.
         waits_for: Vec<ObjectId>,
-        /// How many of these it has not been told of.
-        untold: u32,
+        /// Those of them that it has not been told of. Sorted.
+        untold: Vec<ObjectId>,
         /// The scheduler was told that only what it waits for, run in place, helps.
         at_limit: bool,
     },

@@ -28,7 +28,7 @@ impl Core {
         let mut sorted = waits_for.clone();
         sorted.sort_unstable();
         sorted.dedup();
-        let untold = sorted.len() as u32;
+        let untold = sorted.clone();
         self.attempts[ix].state =
             State::Blocked { executor: id, since, waits_for: sorted, untold, at_limit };
         self.settle(id);
@@ -73,14 +73,17 @@ impl Core {
     /// to go on, and one that is being stopped is not given more to wait for.
     fn waits(&self, ix: AttemptIx) -> bool {
         let attempt = &self.attempts[ix];
-        matches!(attempt.state, State::Blocked { untold: 1.., .. }) && attempt.stop().is_none()
+        matches!(attempt.state, State::Blocked { ref untold, .. } if !untold.is_empty())
+            && attempt.stop().is_none()
     }
 
     /// A task is told what became of objects.
     pub(crate) fn count_told(&mut self, ix: AttemptIx, ends: &[(ObjectId, Outcome)]) {
-        if let State::Blocked { waits_for, untold, .. } = &mut self.attempts[ix].state {
-            let awaited = ends.iter().filter(|(id, _)| waits_for.binary_search(id).is_ok());
-            *untold = untold.saturating_sub(awaited.count() as u32);
+        if let State::Blocked { untold, .. } = &mut self.attempts[ix].state {
+            // The same may be said twice: what is told once is not awaited any more.
+            let mut told: Vec<ObjectId> = ends.iter().map(|(id, _)| *id).collect();
+            told.sort_unstable();
+            untold.retain(|awaited| told.binary_search(awaited).is_err());
         }
     }
 
