@@ -10,7 +10,7 @@ use manyhands_worker_core as worker;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::client::Client;
-use crate::record::Record;
+use crate::record::{Fate, Record};
 use crate::scenario::Scenario;
 use crate::worker::Worker;
 use crate::world::{Happening, World};
@@ -423,12 +423,24 @@ impl Cluster {
         }
     }
 
+    /// What running tasks have submitted and still wait for.
+    fn awaited_children(&self) -> Vec<ObjectId> {
+        let (plan, record) = (&self.world.plan, &self.world.record);
+        let runs = |no: &usize| record.count(*no, Fate::Running) > 0;
+        let ended = |no: &usize| record.count(*no, Fate::Well) > 0;
+        let children =
+            (0..plan.tasks.len()).filter(|no| plan.tasks[*no].parent.is_some_and(|it| runs(&it)));
+        children.filter(|no| !ended(no)).map(|no| plan.tasks[no].id.object(0)).collect()
+    }
+
     /// What waits, and what the cores say why.
     fn describe_hang(mut self) -> String {
         let mut text = format!("hangs since {} us", self.world.record.progress.0);
         let began = self.world.now;
+        let children = self.awaited_children();
         for client in &mut self.clients {
-            let waiting: Vec<ObjectId> = client.waits_for().take(8).collect();
+            let mut waiting: Vec<ObjectId> = client.waits_for().take(8).collect();
+            waiting.extend(children.iter().copied().take(24));
             let all = client.waits_for().count();
             let _ = write!(text, "\n  a client waits for {all} objects");
             for (query, object) in waiting.into_iter().enumerate() {
