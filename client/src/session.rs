@@ -184,10 +184,11 @@ impl Session {
     pub(crate) fn send_graph(&self, batch: GraphBatch) -> Result<(), Error> {
         let mut state = self.lock();
         if !self.connection.is_pumped() {
-            state = self.wait_drained(state, |state| state.batches_waiting() < GRAPH_BATCHES);
+            state = self.wait_drained(state, |state| state.batches_waiting < GRAPH_BATCHES);
         }
         state.check_open()?;
         state.outbox.push(FromClient::Submit(batch));
+        state.batches_waiting += 1;
         self.poke(state);
         Ok(())
     }

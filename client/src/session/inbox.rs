@@ -1,7 +1,6 @@
 //! What the scheduler says to a session.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
 use manyhands_proto::client::{Explanation, FromClient, JobCounts, Outcome, ToClient};
 use manyhands_proto::{JobId, ObjectId, TaskId};
@@ -177,20 +176,40 @@ impl Session {
         keys: &[Key],
         tell: &mut dyn FnMut(JobCounts),
     ) -> Result<(), Error> {
-        const LOOK: Duration = Duration::from_millis(100);
         self.watch(job)?;
-        self.want(keys);
+        let signal = self.add_watcher(job);
+        let number = self.watch_all(keys, signal.clone());
         let mut told = None;
-        loop {
-            let counts = self.lock().jobs[job as usize].progress.counts;
+        let waited = loop {
+            let (counts, left) = self.progress_of(job, number);
             if counts.is_some() && counts != told {
                 told = counts;
                 counts.into_iter().for_each(&mut *tell);
             }
-            if self.wait(keys, keys.len(), Some(Instant::now() + LOOK))? == keys.len() {
-                return Ok(());
+            match left {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
             }
-        }
+            if let Err(error) = self.block(keys, &signal, None) {
+                break Err(error);
+            }
+            signal.clear();
+        };
+        self.forget_waiter(number, keys);
+        self.remove_watcher(job, &signal);
+        waited
+    }
+
+    /// Where a job is, if that is known, and how much a waiter still misses.
+    fn progress_of(&self, job: u16, number: u32) -> (Option<JobCounts>, Result<usize, Error>) {
+        let mut state = self.lock();
+        let counts = state.jobs[job as usize].progress.counts;
+        let left = match state.waiters.missing(number) {
+            0 => Ok(0),
+            left => state.check_waiting().map(|()| left),
+        };
+        (counts, left)
     }
 
     fn add_watcher(&self, job: u16) -> Arc<Signal> {

@@ -35,6 +35,8 @@ pub(super) struct State {
     /// What the scheduler last refused, until somebody has been told.
     pub(super) refused: Option<String>,
     pub(super) outbox: Vec<FromClient>,
+    /// Batches in the outbox.
+    pub(super) batches_waiting: usize,
     /// The connection knows that there is something to take.
     pub(super) poked: bool,
     /// A graph is being sent: nothing else leaves, so that its batches follow each other.
@@ -93,6 +95,7 @@ impl State {
             closed: None,
             refused: None,
             outbox: Vec::new(),
+            batches_waiting: 0,
             poked: false,
             graph_open: false,
             retired: false,
@@ -194,6 +197,7 @@ impl State {
         if !forming.is_empty() && !self.graph_open {
             let batch = forming.take(*id, lane, false);
             self.outbox.push(FromClient::Submit(batch));
+            self.batches_waiting += 1;
         }
     }
 
@@ -225,16 +229,13 @@ impl State {
     pub(super) fn drain(&mut self, into: &mut Vec<FromClient>) {
         self.flush();
         into.append(&mut self.outbox);
+        self.batches_waiting = 0;
     }
 
     /// Tasks that wait to be taken.
     pub(super) fn rows_waiting(&self) -> usize {
         let open: usize = self.jobs.iter().map(|job| job.forming.len()).sum();
-        open + self.batches_waiting() * super::ROWS
-    }
-
-    pub(super) fn batches_waiting(&self) -> usize {
-        self.outbox.iter().filter(|message| matches!(message, FromClient::Submit(_))).count()
+        open + self.batches_waiting * super::ROWS
     }
 
     pub(super) fn object(&self, key: Key) -> ObjectId {

@@ -97,6 +97,11 @@ impl Waiters {
         waiter
     }
 
+    /// How many objects a waiter still has to wait for.
+    pub(super) fn missing(&mut self, number: u32) -> usize {
+        self.get(number).map_or(0, |waiter| waiter.missing)
+    }
+
     /// An object has come: whom to wake of those who wait for it.
     pub(super) fn on_done(&mut self, key: Key, waiter: u32, woken: &mut Vec<Wake>) {
         if waiter == MANY {
@@ -163,7 +168,7 @@ impl State {
     }
 
     /// Fails if the session is over, or was just refused something.
-    fn check_waiting(&mut self) -> Result<(), Error> {
+    pub(super) fn check_waiting(&mut self) -> Result<(), Error> {
         self.check_open()?;
         match self.refused.take() {
             Some(message) => Err(Error::Refused { message }),
@@ -190,15 +195,6 @@ impl State {
 }
 
 impl Session {
-    /// Has the scheduler tell of these when they are there.
-    pub(crate) fn want(&self, keys: &[Key]) {
-        let mut state = self.lock();
-        state.want(keys);
-        if state.has_mail() {
-            self.poke(state);
-        }
-    }
-
     /// Waits until at least `need` of these have come, or `deadline` has passed; how many have.
     pub(crate) fn wait(
         &self,
@@ -268,6 +264,16 @@ impl Session {
 
     pub(crate) fn forget_waiter(&self, number: u32, keys: &[Key]) {
         self.lock().unregister(keys, number);
+    }
+
+    /// Sets the signal when all of these have come.
+    pub(super) fn watch_all(&self, keys: &[Key], signal: Arc<Signal>) -> u32 {
+        let mut state = self.lock();
+        state.want(keys);
+        let missing = state.missing(keys);
+        let number = state.register(keys, missing, Wake::Thread(signal), false);
+        self.poke_if_mail(state);
+        number
     }
 
     /// Starts to note the order in which these come. Those that are there come first.
