@@ -11,6 +11,7 @@
 //! - `disk`: the thread that spills and loads; `trim`: when memory that nobody uses is given back.
 
 mod disk;
+mod grants;
 pub mod host;
 pub mod put;
 pub mod shell;

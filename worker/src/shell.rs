@@ -19,6 +19,7 @@ use manyhands_worker_core::event::ExecutorId;
 use manyhands_worker_core::{Action, Config, Core, Event};
 
 use crate::disk::{Disk, DiskJob};
+use crate::grants::Grants;
 use crate::host::{FeedError, Host, HostEvent};
 use crate::put::{GrantWaiters, PutGrant};
 use crate::trim::Trim;
@@ -61,6 +62,8 @@ pub struct Worker {
     /// The segments that an executor has been given, for reading and for writing.
     given: HashMap<ExecutorId, HashSet<(u32, bool)>>,
     puts: GrantWaiters,
+    /// Grants to executors that have not been published, and requests for them, by task.
+    grants: Grants,
     next_watch: Time,
     trim: Trim,
     closed: bool,
@@ -158,6 +161,7 @@ impl Worker {
             scheduler,
             given: HashMap::new(),
             puts: GrantWaiters::default(),
+            grants: Grants::default(),
             next_watch: Time::NEVER,
             trim: Trim::new(),
             closed: false,
@@ -265,6 +269,7 @@ impl Worker {
                 Event::StartFailed { executor: id, message }
             }
             HostEvent::Died { id, death, running: _ } => {
+                self.grants.forget(id);
                 self.forward_last_words(id);
                 self.given.remove(&id);
                 self.store.release_writer(writer(id));
@@ -278,6 +283,10 @@ impl Worker {
                             self.publish(id, object, returned.codec, extent);
                         }
                     }
+                }
+                // What it was granted and did not return, since it failed, is nobody's.
+                for extent in self.grants.take(id, end.task) {
+                    let _ = self.store.release(writer(id), extent);
                 }
                 if let Some((out, err)) = end.printed {
                     self.forward_output(id, end.task, Some((out, err)));
@@ -293,6 +302,7 @@ impl Worker {
             // The host has dealt with both.
             FromExecutor::Hello { .. } | FromExecutor::End(_) => return None,
             FromExecutor::Alloc { request, task, size } => {
+                self.grants.asked(executor, request, task);
                 Event::AllocRequested { executor, request, task, size }
             }
             FromExecutor::Stored { object, codec, extent } => {
@@ -313,7 +323,8 @@ impl Worker {
         })
     }
 
-    fn publish(&self, by: ExecutorId, object: ObjectId, codec: Codec, extent: Extent) {
+    fn publish(&mut self, by: ExecutorId, object: ObjectId, codec: Codec, extent: Extent) {
+        self.grants.published(by, extent);
         // An extent that was never granted is an executor's lie; the object then cannot be read, and
         // whoever asks for it is told.
         if let Err(error) = self.store.publish(writer(by), object, codec, extent) {
@@ -451,6 +462,7 @@ impl Worker {
             self.puts.answer(request, answer);
         } else {
             if let Some(extent) = extent {
+                self.grants.granted(executor, request, extent);
                 self.give_segment(executor, extent.segment, true);
             }
             self.host.send(executor, &ToExecutor::Granted { request, extent: answer }, None);
