@@ -25,14 +25,14 @@
 //! being asked to, and that a task that failed tells why in words. Linux only.
 //!
 //! # Layout
-//! - [`client`]: what a program holds: compute, submit, get, put, wait, cancel.
-//! - [`lazy`], [`args`], [`handle`]: calls, what can be given to them, and references to results.
-//! - [`graph`]: building, ordering and drawing graphs.
-//! - [`map`]: a function over an iterator, with a bounded window.
-//! - [`value`], [`slice`]: how values become bytes and back.
-//! - [`session`]: the state behind a client, and [`connection`], what carries it.
-//! - [`nested`]: clients within tasks; [`runtime`]: what generated code calls.
-//! - [`output`]: what tasks print; [`error`]: what can go wrong.
+//! - `client`: what a program holds: compute, submit, get, put, wait, cancel.
+//! - `lazy`, `args`, `handle`: calls, what can be given to them, and references to results.
+//! - `graph`: building, ordering and drawing graphs.
+//! - `map`: a function over an iterator, with a bounded window.
+//! - `value`, `slice`: how values become bytes and back.
+//! - `session`: the state behind a client, and `connection`, what carries it.
+//! - `nested`: clients within tasks; `runtime`: what generated code calls.
+//! - `output`: what tasks print; `error`: what can go wrong.
 
 #[cfg(test)]
 extern crate self as manyhands;

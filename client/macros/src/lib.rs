@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - this file: the attribute `task`, its arguments, and what it refuses.
-//! - [`expand`]: the code that it adds.
+//! - `expand`: the code that it adds.
 
 mod expand;
 
