@@ -17,6 +17,17 @@ pub fn measure(policies: Policies) -> Result<f64, String> {
     share(policies, [1, 1], 1)
 }
 
+/// Jobs of 10 : 1 tasks share the slots by their weights, within a tenth, while both have work.
+pub fn check() -> Result<(), String> {
+    for (weights, seed) in [([1, 1], 1), ([1, 1], 2), ([1, 2], 3), ([3, 1], 4)] {
+        let share = share(Policies::default(), weights, seed)?;
+        if !(0.9..=1.1).contains(&share) {
+            return Err(format!("jobs of weights {weights:?}: one gets {share:.2} of its due"));
+        }
+    }
+    Ok(())
+}
+
 /// As [`measure`], with these weights.
 pub fn share(policies: Policies, weights: [u32; 2], seed: u64) -> Result<f64, String> {
     let mut rng = Rng::new(seed);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: manyhands-sim --seed N [--trace]   plays one seed, twice unless it is traced
        manyhands-sim --seeds A..B [--first] plays a range of seeds, up to the first that fails
+       manyhands-sim fairness             sees whether jobs share the slots by their weights
        manyhands-sim policies             prints what each policy is worth, as a table";
 
 fn main() -> ExitCode {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
             parse_range(range).map_or_else(usage, |it| play_all(it, true))
         }
         ["policies"] => policies(),
+        ["fairness"] => fairness(),
         _ => usage(),
     }
 }
@@ -30,6 +32,16 @@ fn policies() -> ExitCode {
         }
         Err(failure) => {
             eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fairness() -> ExitCode {
+    match manyhands_sim::fairness::check() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            println!("{failure}");
             ExitCode::FAILURE
         }
     }

@@ -52,13 +52,16 @@ const fn case(
 }
 
 /// The pieces of work of the table.
-pub const CASES: [Case; 6] = [
-    case("tree", Shape::Tree, 2_000, (2_000, 8_000), (2 * MIB, 4 * MIB), 8 << 30),
-    case("shuffle", Shape::Shuffle, 128, (5_000, 20_000), (200_000, 400_000), 8 << 30),
-    case("stencil", Shape::Stencil, 1_024, (2_000, 8_000), (2 * MIB, 4 * MIB), 8 << 30),
+pub const CASES: [Case; 9] = [
+    case("tree", Shape::Tree, 2_000, (10_000, 40_000), (MIB, 4 * MIB), 8 << 30),
+    case("shuffle", Shape::Shuffle, 128, (20_000, 80_000), (100_000, 200_000), 8 << 30),
+    case("stencil", Shape::Stencil, 1_024, (10_000, 40_000), (MIB, 4 * MIB), 8 << 30),
     case("skewed", Shape::Skewed, 3_000, (500, 2_000), (8, 100), 8 << 30),
-    case("root-heavy", Shape::RootHeavy, 1_800, (2_000, 8_000), (8 * MIB, 16 * MIB), 512 * MIB),
+    case("root-heavy", Shape::RootHeavy, 1_800, (10_000, 40_000), (8 * MIB, 16 * MIB), 512 * MIB),
     case("tiny", Shape::Skewed, 20_000, (10, 40), (8, 100), 8 << 30),
+    case("surprises", Shape::Surprises, 6_000, (50, 100), (8, 100), 8 << 30),
+    case("bulge", Shape::Bulge, 600, (2_000, 8_000), (8 * MIB, 16 * MIB), 512 * MIB),
+    case("crowded", Shape::Crowded, 1_200, (2_000, 20_000), (32 * MIB, 64 * MIB), 8 << 30),
 ];
 
 /// A row of the table: its name and its policies.

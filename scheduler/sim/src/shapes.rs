@@ -25,10 +25,16 @@ pub enum Shape {
     RootHeavy,
     /// No edges but into one end; a few tasks take a hundred times as long as most.
     Skewed,
+    /// Short tasks of one function, the last of which take a thousand times as long as those before.
+    Surprises,
+    /// One small root, many large values made of it, all needed by a few ends.
+    Bulge,
+    /// A few large values, each needed by many tasks: the work crowds where the values are.
+    Crowded,
 }
 
 /// All shapes.
-pub const SHAPES: [Shape; 8] = [
+pub const SHAPES: [Shape; 11] = [
     Shape::Tree,
     Shape::Shuffle,
     Shape::Stencil,
@@ -37,6 +43,9 @@ pub const SHAPES: [Shape; 8] = [
     Shape::Random,
     Shape::RootHeavy,
     Shape::Skewed,
+    Shape::Surprises,
+    Shape::Bulge,
+    Shape::Crowded,
 ];
 
 /// How long tasks take and how much they return: lower and upper bounds.
@@ -86,6 +95,9 @@ impl<'a> Drawing<'a> {
             Shape::Random => self.random(n, puts),
             Shape::RootHeavy => self.root_heavy(n),
             Shape::Skewed => self.skewed(n),
+            Shape::Surprises => self.surprises(n),
+            Shape::Bulge => self.bulge(n),
+            Shape::Crowded => self.crowded(n),
         }
         let ranks = ranks(self.plan, &self.tasks);
         for (&no, rank) in self.tasks.iter().zip(ranks) {
@@ -211,6 +223,37 @@ impl<'a> Drawing<'a> {
             // What comes of them is small.
             self.last().outputs = vec![100];
             sum = Some(made);
+        }
+    }
+
+    fn surprises(&mut self, n: usize) {
+        let mut all = Vec::new();
+        for number in 0..n {
+            all.push(self.task(Vec::new()));
+            self.last().function = 0;
+            if number >= n - n / 100 {
+                self.last().duration_us *= 1_000;
+            }
+        }
+        self.task(all);
+        self.last().function = 1;
+    }
+
+    fn bulge(&mut self, n: usize) {
+        let root = self.task(Vec::new());
+        self.last().outputs = vec![100];
+        let made: Vec<ObjectId> = (0..n).map(|_| self.task(vec![root])).collect();
+        for group in made.chunks(4) {
+            self.task(group.to_vec());
+            self.last().outputs = vec![100];
+        }
+    }
+
+    fn crowded(&mut self, n: usize) {
+        let values: Vec<ObjectId> = (0..3).map(|_| self.task(Vec::new())).collect();
+        for number in 0..n {
+            self.task(vec![values[number % 3]]);
+            self.last().outputs = vec![100];
         }
     }
 

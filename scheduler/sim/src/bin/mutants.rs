@@ -13,7 +13,7 @@
 //! >>>>
 //! ```
 //!
-//! The seeds are played first; a mutant that survives them may still be found by the unit tests.
+//! The seeds are played first, then two jobs that share the slots; a mutant that survives them may still be found by the unit tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,7 @@ struct Mutant {
 
 enum Verdict {
     Seed(String),
+    Fairness,
     UnitTests,
     Survived,
     Rotten(String),
@@ -65,6 +66,7 @@ fn run(root: &Path, only: &[String]) -> Result<bool, String> {
         let verdict = try_mutant(&copy, mutant);
         let words = match &verdict {
             Verdict::Seed(line) => format!("found by {line}"),
+            Verdict::Fairness => "found by the two jobs that share the slots".to_owned(),
             Verdict::UnitTests => "found by the unit tests".to_owned(),
             Verdict::Survived => "SURVIVED".to_owned(),
             Verdict::Rotten(why) => format!("ROTTEN: {why}"),
@@ -161,6 +163,9 @@ fn judge(copy: &Path) -> Verdict {
     if let Some(line) = play(copy) {
         return Verdict::Seed(line);
     }
+    if finish(sim(copy, &["fairness"])) != Some(true) {
+        return Verdict::Fairness;
+    }
     let crates = ["-p", "manyhands-proto", "-p", "manyhands-scheduler-core"];
     let mut tests = cargo(copy, &["test", "--quiet", "--lib"]);
     tests.args(crates).args(["-p", "manyhands-worker-core"]);
@@ -177,6 +182,12 @@ fn cargo(copy: &Path, args: &[&str]) -> Command {
     command
 }
 
+fn sim(copy: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(copy.join("build/debug/manyhands-sim"));
+    command.args(args).stdout(Stdio::null());
+    command
+}
+
 fn build(copy: &Path) -> Result<(), String> {
     let mut build = cargo(copy, &["build", "--quiet", "-p", "manyhands-sim"]);
     let output = build.output().map_err(|error| format!("cargo: {error}"))?;
@@ -190,8 +201,7 @@ fn build(copy: &Path) -> Result<(), String> {
 
 /// Plays the seeds up to the first that fails, and says which that is.
 fn play(copy: &Path) -> Option<String> {
-    let mut command = Command::new(copy.join("build/debug/manyhands-sim"));
-    command.args(["--seeds", &format!("0..{SEEDS}"), "--first"]);
+    let mut command = sim(copy, &["--seeds", &format!("0..{SEEDS}"), "--first"]);
     let out = copy.join("played");
     let file = fs::File::create(&out).ok()?;
     command.stdout(file).stderr(Stdio::null());
