@@ -171,6 +171,7 @@ impl Core {
             let Some(task) = self.current_attempt(worker, *id, *attempt) else { continue };
             self.unassign(task, None);
             self.end_attempt(task);
+            self.tasks[task].flags.set(Flags::MOVED);
             self.wait_again(task);
         }
     }

@@ -62,7 +62,7 @@ impl Core {
     }
 
     fn is_worth_moving(&self, task: TaskIdx, thief: WorkerIdx, wait_us: u64) -> bool {
-        if self.tasks[task].flags.has(Flags::BLOCKED) || !self.could_run(task, thief) {
+        if self.tasks[task].flags.has(Flags::BLOCKED | Flags::MOVED) || !self.could_run(task, thief) {
             return false;
         }
         let missing = self.tasks[task].inputs.iter().filter_map(|input| {

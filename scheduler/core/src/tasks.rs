@@ -56,6 +56,9 @@ impl Flags {
     pub(crate) const STOPPING: u16 = 1024;
     /// Room for its output is reserved at its worker.
     pub(crate) const RESERVED: u16 = 2048;
+    /// A worker gave it back once: it stays where it is placed next, even if that is the same worker,
+    /// or the two would pass it to and fro.
+    pub(crate) const MOVED: u16 = 4096;
 
     /// All that says something about one attempt and not about the task.
     pub(crate) const OF_ATTEMPT: u16 = Self::BLOCKED
