@@ -243,9 +243,10 @@ impl Core {
             return false;
         }
         if self.config.policies.admission && wish.expected_bytes >= RESERVED_FROM {
-            // When all are full one goes on: a worker that has nothing to do takes one.
+            // When all are full one goes on: a worker on which nothing runs takes one. Tasks that
+            // only wait there may wait for this one.
             let fits = record.store_filled() + wish.expected_bytes <= record.spec.store_limit;
-            if !fits && !record.assigned.is_empty() {
+            if !fits && record.load > 0 {
                 return false;
             }
         }
