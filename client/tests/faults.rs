@@ -1,7 +1,7 @@
 //! What can happen to a task: each way to fail gives a clear error, and the others are unharmed.
 
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use manyhands::{Client, Error, FailureKind, Handle, TaskError, task};
@@ -58,13 +58,13 @@ fn double(x: u32) -> u32 {
     2 * x
 }
 
-/// Says its process id through a pipe in `dir` and waits to be killed; a later attempt just returns.
+/// Says its process id through a named pipe and waits to be killed; a later attempt just returns.
 #[task]
-fn wait_to_be_killed(dir: PathBuf) -> u32 {
-    if std::fs::create_dir(dir.join("seen")).is_err() {
+fn wait_to_be_killed(pipe: PathBuf) -> u32 {
+    if std::fs::create_dir(pipe.with_extension("seen")).is_err() {
         return 7;
     }
-    std::fs::write(dir.join("pid"), std::process::id().to_string()).unwrap();
+    std::fs::write(pipe, std::process::id().to_string()).unwrap();
     loop {
         std::thread::park();
     }
@@ -233,14 +233,14 @@ fn an_error_of_the_function_is_tried_again_as_often_as_was_asked() {
 #[test]
 fn an_executor_that_is_killed_from_outside_costs_nothing_but_time() {
     let client = two_slots();
-    let dir = scratch();
-    let result: Handle<u32> = wait_to_be_killed::submit(&client, dir.clone()).unwrap();
-    let pid = read_when_there(&dir.join("pid"));
+    let pipe = Rendezvous::new();
+    let result: Handle<u32> = wait_to_be_killed::submit(&client, pipe.0.clone()).unwrap();
+    // Opening the pipe waits for the task.
+    let pid = std::fs::read_to_string(&pipe.0).unwrap();
     let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
     assert!(killed.success());
     assert_eq!(client.get(&result).unwrap(), 7);
     assert_all_slots_work(&client);
-    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
@@ -253,16 +253,4 @@ fn a_cancelled_task_stops_and_what_needs_it_fails_with_it() {
     let FailureKind::Cancelled { reason } = error.kind() else { panic!("{error}") };
     assert!(reason.contains("no longer needed"), "{reason}");
     assert_all_slots_work(&client);
-}
-
-/// The text of a file, once it has some. Gives up after a minute.
-fn read_when_there(path: &Path) -> String {
-    let start = std::time::Instant::now();
-    loop {
-        match std::fs::read_to_string(path) {
-            Ok(text) if !text.is_empty() => return text,
-            _ if start.elapsed() > Duration::from_secs(60) => panic!("waited for {path:?}"),
-            _ => std::thread::yield_now(),
-        }
-    }
 }
