@@ -6,6 +6,7 @@ mod core;
 mod graphs;
 mod machine;
 mod million;
+mod nested;
 mod small;
 mod spill;
 mod tasks;
@@ -62,6 +63,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { repeats: 1, processes: 3, ..case("core", "scheduler core alone, random graph of 1M tasks, 1,000 virtual workers", Run::Alone(core::core)) },
     Case { repeats: 1, processes: 3, ..with_client("million", "1,000,000 no-op tasks in one graph, handles held", million::million) },
     with_client("fan-in", "10,000 tasks into one, as a graph", graphs::fan_in),
+    Case { repeats: 1, processes: 3, ..with_client("nested", "fib(20), every call a task that submits two and waits", nested::nested) },
     Case { repeats: 1, processes: 3, ..case("spill", "a working set of three times the store's limit", Run::Alone(spill::spill)) },
     Case { repeats: 1, processes: 5, ..case("startup", "start of the cluster to the first result, and stop", Run::Alone(machine::startup)) },
     with_client("noop_throughput", "10,000 no-op calls, one submission each, gather all", small::noop_throughput),
