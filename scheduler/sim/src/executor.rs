@@ -153,7 +153,7 @@ impl Executor {
             began: around.world.now,
             step: Step::First,
             pinned: read_inputs(task, &run, around),
-            granted: run.grant.into_iter().collect(),
+            granted: Vec::new(),
             returned: Vec::new(),
             to_read: Vec::new(),
             lent: false,
@@ -195,10 +195,14 @@ impl Executor {
         let plan = Rc::clone(&around.world.plan);
         let no = self.top().no;
         let task = &plan.tasks[no];
-        let begun = around.world.record.attempts(no).len() as u32;
+        let count = |fate| around.world.record.count(no, fate);
         match task.ending {
-            Ending::Crashes(first) if begun <= first => return self.die(Fate::Died, around),
-            Ending::Errs(first) if begun <= first => return self.end_with_error(task, around),
+            Ending::Crashes(first) if count(Fate::Died) < first => {
+                return self.die(Fate::Died, around);
+            }
+            Ending::Errs(first) if count(Fate::Erred) < first => {
+                return self.end_with_error(task, around);
+            }
             _ if !task.pauses() => return self.finish(around),
             _ => {}
         }
@@ -382,12 +386,9 @@ impl Executor {
         while let Some(&size) = task.outputs.get(self.top().returned.len()) {
             let index = self.top().returned.len() as u32;
             let hash = plan.value(task.id.object(index)).unwrap_or(0);
-            let grant = self.top().run.grant.take().filter(|extent| extent.len >= size);
             if is_inline(size) {
                 let bytes = ReturnedBytes::Inline(encode_value(hash, size).bytes);
                 self.return_value(&plan, bytes);
-            } else if let Some(extent) = grant {
-                self.write(Extent { len: size, ..extent }, around);
             } else {
                 let request = self.request(size, around.world);
                 self.top().step = Step::Writing(request);
