@@ -240,7 +240,6 @@ impl Core {
             outputs: assignment.outputs,
             args: assignment.args.clone(),
             inputs: assignment.inputs.iter().map(place).collect(),
-            grant: None,
         }
     }
 
@@ -273,7 +272,7 @@ impl Core {
         let State::Running { since, .. } = head.state else { return false };
         head.plain
             && head.rare.as_ref().is_none_or(|r| r.stop.is_none())
-            && now.since(since) <= self.config.long_run_us
+            && now.since(since) < self.config.long_run_us
     }
 
     fn top_up(&mut self, id: ExecutorId, pool: u32, share: usize, out: &mut Vec<Action>) {
