@@ -188,6 +188,9 @@ impl Core {
 
     /// Answers with an object's value, now or when it is back from disk.
     fn send_value(&mut self, id: ObjectId) {
+        if let Some(small) = self.objects.small(id) {
+            return self.values.push((id, Some(small)));
+        }
         let Some(ix) = self.objects.find(id) else { return self.values.push((id, None)) };
         let object = &mut self.objects[ix];
         let codec = object.codec;

@@ -3,9 +3,9 @@
 use manyhands_proto::task::FailureKind;
 use manyhands_proto::worker::Assignment;
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
-use rustc_hash::FxHashMap;
 
 use crate::event::ExecutorId;
+use crate::lanes::ByLane;
 use crate::objects::ObjectIx;
 
 /// An attempt's number in the table; used again after its end.
@@ -136,7 +136,8 @@ impl Attempt {
 pub(crate) struct Attempts {
     slots: Vec<Option<Attempt>>,
     free: Vec<AttemptIx>,
-    newest: FxHashMap<TaskId, AttemptIx>,
+    /// By the tasks' first objects.
+    newest: ByLane<AttemptIx>,
     next_stamp: u32,
     next_seq: u64,
 }
@@ -148,17 +149,14 @@ impl Attempts {
 
     /// Takes in a new one; `None` if it is known already, or older than one that is.
     pub(crate) fn insert(&mut self, assignment: Assignment) -> Option<AttemptIx> {
-        let ix = self.free.pop().unwrap_or(AttemptIx(self.slots.len() as u32));
-        let older = self.newest.insert(assignment.task, ix);
-        if let Some(older) = older
-            && self.get(older).is_some_and(|o| o.assignment.attempt >= assignment.attempt)
-        {
-            self.newest.insert(assignment.task, older);
-            if (ix.0 as usize) < self.slots.len() {
-                self.free.push(ix);
-            }
-            return None;
+        let ix = self.free.last().copied().unwrap_or(AttemptIx(self.slots.len() as u32));
+        let older = self.newest(assignment.task);
+        match older {
+            None => self.newest.insert(assignment.task.object(0), ix),
+            Some(o) if self[o].assignment.attempt >= assignment.attempt => return None,
+            Some(_) => self.set_newest(assignment.task, ix),
         }
+        self.free.pop();
         self.next_seq += 1;
         let attempt = Attempt {
             assignment,
@@ -199,21 +197,11 @@ impl Attempts {
     /// Takes it out of the chain of its task's attempts.
     fn unlink(&mut self, ix: AttemptIx) {
         let (task, older) = (self[ix].assignment.task, self[ix].older);
-        let mut at = match older {
-            None => match self.newest.remove(&task) {
-                Some(newest) if newest != ix => {
-                    self.newest.insert(task, newest);
-                    newest
-                }
-                _ => return,
-            },
-            Some(older) => match self.newest.insert(task, older) {
-                Some(newest) if newest != ix => {
-                    self.newest.insert(task, newest);
-                    newest
-                }
-                _ => return,
-            },
+        let newest = self.newest(task);
+        let mut at = match (newest, older) {
+            (Some(newest), _) if newest != ix => newest,
+            (_, Some(older)) => return self.set_newest(task, older),
+            (_, None) => return drop(self.newest.remove(task.object(0))),
         };
         while let Some(next) = self.get(at).and_then(|a| a.older) {
             if next == ix {
@@ -221,6 +209,12 @@ impl Attempts {
                 return;
             }
             at = next;
+        }
+    }
+
+    fn set_newest(&mut self, task: TaskId, ix: AttemptIx) {
+        if let Some(newest) = self.newest.get_mut(task.object(0)) {
+            *newest = ix;
         }
     }
 
@@ -235,7 +229,7 @@ impl Attempts {
 
     /// The latest attempt of a task.
     pub(crate) fn newest(&self, task: TaskId) -> Option<AttemptIx> {
-        self.newest.get(&task).copied()
+        self.newest.get(task.object(0)).copied()
     }
 
     /// A certain attempt of a task.

@@ -306,7 +306,10 @@ impl Core {
 
     /// A small object that lies in the core's own memory, for a peer that fetches it.
     pub fn value(&self, object: ObjectId) -> Option<Value> {
-        let found = &self.objects[self.objects.find(object)?];
+        if let Some(small) = self.objects.small(object) {
+            return Some(small);
+        }
+        let found = self.objects.recorded(object)?;
         let bytes = match &found.residence {
             Residence::Inline(bytes) | Residence::Spilling { from: Spilled::Inline(bytes), .. } => {
                 bytes.clone()

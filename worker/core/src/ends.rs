@@ -133,7 +133,16 @@ impl Core {
         let mut outputs = Outputs::new();
         for (index, returned) in returned.into_iter().enumerate() {
             let Returned { codec, bytes, contains } = returned;
+            let object = task.object(index as u32);
             let (size, residence, value) = match bytes {
+                // Most are so small. Their bytes are moved on, since a clone would allocate.
+                ReturnedBytes::Inline(bytes)
+                    if self.objects.insert_small(object, codec, &bytes) =>
+                {
+                    let meta = ObjectMeta { codec, size: bytes.len() as u64, contains };
+                    outputs.push(Output { meta, value: Some(bytes) });
+                    continue;
+                }
                 ReturnedBytes::Inline(bytes) => {
                     let len = bytes.len();
                     let rides = len <= RIDE_LIMIT || (wanted && len <= INLINE_LIMIT);
@@ -145,7 +154,7 @@ impl Core {
                     (extent.len, Residence::Extent { extent, on_disk }, None)
                 }
             };
-            self.add_object(task.object(index as u32), codec, size, residence);
+            self.add_object(object, codec, size, residence);
             outputs.push(Output { meta: ObjectMeta { codec, size, contains }, value });
         }
         outputs

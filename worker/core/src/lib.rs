@@ -9,7 +9,8 @@
 //! # Layout
 //! - [`event`], [`action`]: what can happen, and what is done about it: the table of contents.
 //! - `core`: the state, and which handler an event goes to.
-//! - `attempts`, `objects`: the two tables, with dense numbers.
+//! - `attempts`, `objects`: the two tables, with dense numbers; `lanes`: from ids to these;
+//!   `small`: objects that are nothing but a few bytes.
 //! - `queue`: what waits, in order of priority; assigned, retracted.
 //! - `executors`: the processes: started, lost, killed, sent away.
 //! - `feed`: which executor gets which task when, and what is taken back.
@@ -30,10 +31,12 @@ pub mod event;
 mod executors;
 mod explain;
 mod feed;
+mod lanes;
 mod limits;
 mod memory;
 mod objects;
 mod queue;
+mod small;
 #[cfg(test)]
 mod tests;
 

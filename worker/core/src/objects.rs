@@ -1,16 +1,16 @@
 //! The objects that lie here, are on their way, or are needed by attempts here; and what they take.
 
 use std::collections::BTreeSet;
-use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 use manyhands_proto::executor::{Extent, Place};
 use manyhands_proto::value::{Codec, Value};
 use manyhands_proto::{ObjectId, WorkerId};
-use rustc_hash::FxHashMap;
 
 use crate::attempts::AttemptIx;
 use crate::event::ExecutorId;
+use crate::lanes::ByLane;
+use crate::small::{Entry, Small};
 
 /// Inline values up to this size (bytes) are not counted, and never spilled.
 pub(crate) const UNCOUNTED: u64 = 4 << 10;
@@ -154,7 +154,7 @@ fn inline_charge(bytes: u64) -> u64 {
 pub(crate) struct Objects {
     slots: Vec<Option<Object>>,
     free: Vec<ObjectIx>,
-    by_id: FxHashMap<ObjectId, ObjectIx>,
+    by_id: ByLane<Entry>,
     /// What may be spilled, the best to spill first: those that nobody here needs, longest unused
     /// first, then those needed latest.
     victims: BTreeSet<(bool, u64, ObjectIx)>,
@@ -173,8 +173,39 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    pub(crate) fn find(&self, id: ObjectId) -> Option<ObjectIx> {
-        self.by_id.get(&id).copied()
+    /// An object's number. One that is nothing but its bytes gets a record by being asked for.
+    pub(crate) fn find(&mut self, id: ObjectId) -> Option<ObjectIx> {
+        match self.by_id.get(id)? {
+            Entry::Known(ix) => Some(*ix),
+            Entry::Small(small) => {
+                let Value { codec, bytes } = small.value();
+                let ix = self.next();
+                *self.by_id.get_mut(id)? = Entry::Known(ix);
+                self.place(ix, id, codec, bytes.len() as u64, Residence::Inline(bytes));
+                Some(ix)
+            }
+        }
+    }
+
+    /// The value of an object that is nothing but its bytes.
+    pub(crate) fn small(&self, id: ObjectId) -> Option<Value> {
+        match self.by_id.get(id)? {
+            Entry::Known(_) => None,
+            Entry::Small(small) => Some(small.value()),
+        }
+    }
+
+    /// An object that has a record.
+    pub(crate) fn recorded(&self, id: ObjectId) -> Option<&Object> {
+        match self.by_id.get(id)? {
+            Entry::Known(ix) => Some(&self[*ix]),
+            Entry::Small(_) => None,
+        }
+    }
+
+    /// A number that is not in use.
+    fn next(&mut self) -> ObjectIx {
+        self.free.pop().unwrap_or(ObjectIx(self.slots.len() as u32))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -189,9 +220,8 @@ impl Objects {
         size: u64,
         residence: Residence,
     ) -> ObjectIx {
-        let ix = self.free.pop().unwrap_or(ObjectIx(self.slots.len() as u32));
-        let known = self.by_id.insert(id, ix);
-        debug_assert!(known.is_none(), "{id} is in the table twice");
+        let ix = self.next();
+        self.by_id.insert(id, Entry::Known(ix));
         self.place(ix, id, codec, size, residence);
         ix
     }
@@ -204,14 +234,22 @@ impl Objects {
         size: u64,
         residence: Residence,
     ) -> Result<(), (ObjectIx, Residence)> {
-        let next = self.free.last().copied().unwrap_or(ObjectIx(self.slots.len() as u32));
-        match self.by_id.entry(id) {
-            Entry::Occupied(known) => return Err((*known.get(), residence)),
-            Entry::Vacant(vacant) => vacant.insert(next),
-        };
-        self.free.pop();
-        self.place(next, id, codec, size, residence);
+        if self.by_id.get(id).is_some() {
+            return self.find(id).map_or(Ok(()), |known| Err((known, residence)));
+        }
+        self.insert(id, codec, size, residence);
         Ok(())
+    }
+
+    /// Takes in an object of a few bytes that is not in the table. `false`: it is, or has more bytes
+    /// than a few.
+    pub(crate) fn insert_small(&mut self, id: ObjectId, codec: Codec, bytes: &[u8]) -> bool {
+        let Some(small) = Small::new(codec, bytes) else { return false };
+        let new = self.by_id.get(id).is_none();
+        if new {
+            self.by_id.insert(id, Entry::Small(small));
+        }
+        new
     }
 
     fn place(&mut self, ix: ObjectIx, id: ObjectId, codec: Codec, size: u64, residence: Residence) {
@@ -243,14 +281,16 @@ impl Objects {
     /// Forgets an object at once if that needs no more than that: most objects are small, and
     /// nobody uses them when they are freed. Else says which it is.
     pub(crate) fn remove_small(&mut self, id: ObjectId) -> Option<ObjectIx> {
-        let Entry::Occupied(entry) = self.by_id.entry(id) else { return None };
-        let ix = *entry.get();
-        let object = self.slots[ix.0 as usize].as_ref().expect("the number of a live object");
+        let ix = match self.by_id.remove(id)? {
+            Entry::Small(_) => return None,
+            Entry::Known(ix) => ix,
+        };
+        let object = &self[ix];
         let unused = object.pins == 0 && object.needed == 0 && object.waiters.is_empty();
         if !unused || !object.is_small() {
+            self.by_id.insert(id, Entry::Known(ix));
             return Some(ix);
         }
-        entry.remove();
         self.slots[ix.0 as usize] = None;
         self.free.push(ix);
         None
@@ -390,7 +430,7 @@ impl Objects {
             let id = object.id;
             self.slots[ix.0 as usize] = None;
             self.free.push(ix);
-            self.by_id.remove(&id);
+            self.by_id.remove(id);
         }
     }
 
@@ -403,7 +443,9 @@ impl Objects {
         let (mut used, mut spilling, mut spilled, mut live, mut victims) = (0, 0, 0, 0, 0);
         for (ix, object) in self.iter() {
             live += 1;
-            assert_eq!(self.find(object.id), Some(ix), "{} is not found by its id", object.id);
+            let found = self.by_id.get(object.id);
+            let found = matches!(found, Some(Entry::Known(known)) if *known == ix);
+            assert!(found, "{} is not found by its id", object.id);
             used += object.charge() + object.reload_charge();
             match object.residence {
                 Residence::Spilling { .. } => spilling += object.charge(),
@@ -418,7 +460,7 @@ impl Objects {
             assert!(!object.doomed || object.pins > 0 || !object.is_resident(), "{}", object.id);
         }
         assert_eq!((used, spilling, spilled), (self.used, self.spilling, self.spilled));
-        assert_eq!(live, self.by_id.len());
+        assert!(live <= self.by_id.len(), "more records than ids");
         assert_eq!(live, self.slots.len() - self.free.len());
         assert_eq!(victims, self.victims.len());
     }

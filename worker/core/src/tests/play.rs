@@ -679,7 +679,8 @@ impl Play {
             2 if !calm => {
                 let object = self.dice.pick(self.store.keys().copied());
                 let doomed = |o: &ObjectId| {
-                    self.core.objects.find(*o).is_none_or(|ix| self.core.objects[ix].doomed)
+                    let objects = &self.core.objects;
+                    objects.small(*o).is_none() && objects.recorded(*o).is_none_or(|o| o.doomed)
                 };
                 if let Some(object) = object.filter(|o| !doomed(o)) {
                     self.pending.push_back(Event::ReadRequested { executor: id, task, object });
