@@ -50,8 +50,6 @@ pub struct Run {
     pub args: Bytes,
     /// The inputs that arguments refer to.
     pub inputs: Vec<Place>,
-    /// An extent for its first large result, when the size could be guessed.
-    pub grant: Option<Extent>,
 }
 
 /// Where an executor finds an object.

@@ -476,9 +476,6 @@ impl Worker {
                 self.give_segment(executor, extent.segment, false);
             }
         }
-        if let Some(grant) = run.grant {
-            self.give_segment(executor, grant.segment, true);
-        }
     }
 
     /// Whoever has mapped a segment that is no more keeps its memory until it lets go.

@@ -37,6 +37,7 @@ tasks!(
     nap,
     wait_for_child,
     size_of_first,
+    keep_first,
     make_large,
     spawn_sleeper,
     scribble,
@@ -159,6 +160,15 @@ fn size_of_first(call: &mut Invocation<'_>) -> Outcome {
     let bytes = argument(call)?;
     assert!(bytes.iter().all(|&byte| byte == 7));
     call.return_bytes(Codec::RAW, Vec::new(), &bytes.len().to_le_bytes())
+}
+
+/// Returns the first byte of what the first of these tasks was given, and of what this one was.
+fn keep_first(call: &mut Invocation<'_>) -> Outcome {
+    static KEPT: std::sync::OnceLock<bytes::Bytes> = std::sync::OnceLock::new();
+    let Arg::One(loaded) = call.arg(0)? else { panic!("it is given no list") };
+    let (kept, now) = (KEPT.get_or_init(|| loaded.to_bytes()), loaded.as_slice());
+    assert!(kept.iter().all(|byte| *byte == kept[0]) && now.iter().all(|byte| *byte == now[0]));
+    call.return_bytes(Codec::RAW, Vec::new(), &[kept[0], now[0]])
 }
 
 fn make_large(call: &mut Invocation<'_>) -> Outcome {
@@ -490,18 +500,19 @@ fn large_values_lie_in_segments() {
     crew.feed(executor, &Run { args, inputs, ..run("size_of_first", 1) });
     assert_eq!(inline(&crew.end()), 70_000usize.to_le_bytes());
 
-    let grant = Some(Extent { segment: 5, offset: 128 << 10, len: 128 << 10 });
-    crew.feed(executor, &Run { grant, outputs: 2, ..run("make_large", 2) });
-    let (request, size) = crew.until("a wish for memory", |event| match event {
-        HostEvent::Message { message: FromExecutor::Alloc { request, size, .. }, .. } => {
-            Some((*request, *size))
-        }
-        _ => None,
-    });
-    assert_eq!(size, 200_000);
-    let extent = Ok(Extent { segment: 5, offset: 512 << 10, len: 256 << 10 });
-    crew.host.send(executor, &ToExecutor::Granted { request, extent }, None);
-    crew.host.flush();
+    crew.feed(executor, &Run { outputs: 2, ..run("make_large", 2) });
+    for (wished, offset) in [(100_000, 128 << 10), (200_000, 512 << 10)] {
+        let (request, size) = crew.until("a wish for memory", |event| match event {
+            HostEvent::Message { message: FromExecutor::Alloc { request, size, .. }, .. } => {
+                Some((*request, *size))
+            }
+            _ => None,
+        });
+        assert_eq!(size, wished);
+        let extent = Ok(Extent { segment: 5, offset, len: 256 << 10 });
+        crew.host.send(executor, &ToExecutor::Granted { request, extent }, None);
+        crew.host.flush();
+    }
     let places: Vec<_> = crew.end().result.unwrap().into_iter().map(|value| value.bytes).collect();
     let at = |offset, len| ReturnedBytes::Extent(Extent { segment: 5, offset, len });
     assert_eq!(places, [at(128 << 10, 100_000), at(512 << 10, 200_000)]);
@@ -510,6 +521,28 @@ fn large_values_lie_in_segments() {
         rustix::io::pread(&segment, &mut bytes, offset).unwrap();
         assert!(bytes.iter().all(|&other| other == byte));
     }
+}
+
+#[test]
+fn what_a_task_keeps_of_a_segment_does_not_change_under_it() {
+    const SIZE: u64 = 1 << 20;
+    let segment: OwnedFd =
+        rustix::fs::memfd_create("segment", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&segment, SIZE).unwrap();
+    let fill = |byte: u8| rustix::io::pwrite(&segment, &[byte; 70_000], 4096).unwrap();
+    fill(7);
+    let mut crew = Crew::new();
+    let executor = crew.executor();
+    let message = ToExecutor::Segment { segment: 5, writable: false, size: SIZE };
+    crew.host.send(executor, &message, Some(segment.as_fd()));
+    let extent = Extent { segment: 5, offset: 4096, len: 70_000 };
+    let place = || vec![Place::Extent { extent, codec: Codec::RAW }];
+    let args: bytes::Bytes = [1, 0, 0, 0, 0].to_vec().into();
+    crew.feed(executor, &Run { args: args.clone(), inputs: place(), ..run("keep_first", 1) });
+    assert_eq!(inline(&crew.end()), [7, 7], "as it was, in the task that keeps it");
+    fill(8);
+    crew.feed(executor, &Run { args, inputs: place(), ..run("keep_first", 2) });
+    assert_eq!(inline(&crew.end()), [7, 8], "what was kept, and what is there now");
 }
 
 /// A process that can be waited for, though it is no child of ours.

@@ -163,7 +163,8 @@ fn pump(
 }
 
 /// Reads an object that lies in a store, here or elsewhere. Waits for it without lending the slot:
-/// the object exists. Large values are mapped and not copied, and must not be kept after the task.
+/// the object exists. Large values are mapped and not copied; one that is kept after the task is copied
+/// when that ends.
 pub fn read_stored(object: ObjectId) -> Result<Value, ContextError> {
     let place = task(|executor, Current { task, .. }| {
         executor.say(&FromExecutor::Read { task, object });
@@ -183,29 +184,30 @@ pub fn read_stored(object: ObjectId) -> Result<Value, ContextError> {
 pub fn put_stored(object: ObjectId, codec: Codec, bytes: &[u8]) -> Result<(), ContextError> {
     debug_assert!(bytes.len() > INLINE_LIMIT, "small values travel in messages");
     let current = running(|running| running.current())?;
-    let extent = store(current.task, None, bytes).map_err(ContextError::Refused)?;
+    let extent = store(current.task, bytes).map_err(ContextError::Refused)?;
     task(|executor, _| executor.say(&FromExecutor::Stored { object, codec, extent }))
 }
 
 /// The bytes of an extent, where they lie.
 pub(crate) fn map(extent: Extent) -> Result<Bytes, String> {
-    with(|executor| executor.segments.bytes(extent)).unwrap_or_else(|| Err(no_store()))
+    let map = |executor: &mut Executor| {
+        let (bytes, alive) = executor.segments.bytes(extent)?;
+        if let Some(running) = executor.stack.last_mut() {
+            running.views.push(alive);
+        }
+        Ok(bytes)
+    };
+    with(map).unwrap_or_else(|| Err(no_store()))
 }
 
-/// Writes bytes to the object store: to `grant` if there is one, which is large enough, or to an
-/// extent that is asked for.
-pub(crate) fn store(task: TaskId, grant: Option<Extent>, bytes: &[u8]) -> Result<Extent, String> {
+/// Writes bytes to the object store, to an extent that is asked for.
+pub(crate) fn store(task: TaskId, bytes: &[u8]) -> Result<Extent, String> {
     let size = bytes.len() as u64;
     let store = |executor: &mut Executor| {
-        let extent = match grant {
-            Some(grant) => grant,
-            None => {
-                let request = executor.next_request;
-                executor.next_request += 1;
-                executor.say(&FromExecutor::Alloc { request, task, size });
-                executor.answer(|executor| executor.granted.remove(&request))?
-            }
-        };
+        let request = executor.next_request;
+        executor.next_request += 1;
+        executor.say(&FromExecutor::Alloc { request, task, size });
+        let extent = executor.answer(|executor| executor.granted.remove(&request))?;
         executor.segments.write(extent, bytes)?;
         Ok(Extent { len: size, ..extent })
     };

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use manyhands_proto::executor::{EXECUTOR_PROTOCOL, Extent, FromExecutor, Place, Run, ToExecutor};
@@ -16,13 +17,14 @@ use manyhands_proto::{ObjectId, TaskId, client::ToClient};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::heap::Heap;
 use crate::invocation::Invocation;
 use crate::link::{Link, fail};
 use crate::message::{EndRef, FromExecutorRef, RunRef};
 use crate::panics;
 use crate::registry::{Functions, TaskEntry};
 use crate::ring::{self, Claim, Ends, Kind, Tasks, fingerprint};
-use crate::segments::Segments;
+use crate::segments::{Segments, View};
 use crate::wakes::Wakes;
 
 /// A task that ran longer than this (microseconds) may well have printed something.
@@ -69,6 +71,8 @@ pub(crate) struct Running {
     pub(crate) named: u64,
     /// How long it waited for others so far.
     pub(crate) waited: Duration,
+    /// What it was given to read in segments.
+    pub(crate) views: Vec<Weak<View>>,
 }
 
 /// What an executor inherits.
@@ -112,6 +116,7 @@ pub(crate) fn run(inherited: Inherited) -> ! {
 fn work(mut tasks: Tasks) -> ! {
     let mut clock = Instant::now();
     let (mut mail, mut exit) = (0, false);
+    let mut heap = Heap::default();
     loop {
         let sent = tasks.mail();
         if sent != mail {
@@ -123,14 +128,20 @@ fn work(mut tasks: Tasks) -> ! {
             exit = own(|executor| executor.exit);
         }
         match tasks.claim() {
-            Ok(Some(claim)) => clock = run_claimed(&mut tasks, claim, clock),
+            Ok(Some(claim)) => {
+                let start = clock;
+                clock = run_claimed(&mut tasks, claim, clock);
+                heap.ran(clock - start);
+            }
             Ok(None) if exit => leave(),
             Ok(None) => {
                 own(|executor| {
                     executor.wake_worker();
                     executor.wakes.idle();
                 });
-                tasks.sleep(|tasks| tasks.has_more() || tasks.mail() != mail);
+                let limit = heap.before_sleep();
+                let rung = tasks.sleep(limit, |tasks| tasks.has_more() || tasks.mail() != mail);
+                heap.after_sleep(rung);
                 clock = Instant::now();
             }
             Err(corrupt) => fail(&corrupt.to_string()),
@@ -287,6 +298,7 @@ impl Executor {
             inbox: Vec::new(),
             named: 0,
             waited: Duration::ZERO,
+            views: Vec::new(),
         });
         let function = self.functions.index(run.function).map(|index| {
             let function = self.functions.get(index);
@@ -308,6 +320,10 @@ impl Executor {
     ) {
         let running = self.stack.pop().expect("a task that ends has begun");
         self.leave_current(running.fingerprint);
+        // Before the worker hears of the end and lets others write there.
+        if let Err(error) = self.segments.part(&running.views) {
+            fail(&format!("cannot copy what {} has kept: {error}", running.task));
+        }
         let ran = (end - start).saturating_sub(running.waited);
         let duration_us = u32::try_from(ran.as_micros()).unwrap_or(u32::MAX);
         let changed = function.is_none_or(|index| self.functions.ended(index, duration_us));

@@ -33,7 +33,8 @@ impl Loaded<'_> {
         }
     }
 
-    /// The encoded bytes to keep until the task ends: not copied if they lie in the object store.
+    /// The encoded bytes to keep: not copied if they lie in the object store, unless they are kept
+    /// beyond the end of the task.
     pub fn to_bytes(&self) -> Bytes {
         match &self.data {
             Data::Message(bytes) => Bytes::copy_from_slice(bytes),
@@ -189,8 +190,7 @@ impl<'a> Invocation<'a> {
         bytes: &[u8],
     ) -> Result<(), FailureKind> {
         let place = if bytes.len() > INLINE_LIMIT {
-            let grant = self.grant(bytes.len());
-            SlotPlace::Extent(context::store(self.run.task, grant, bytes).map_err(unreadable)?)
+            SlotPlace::Extent(context::store(self.run.task, bytes).map_err(unreadable)?)
         } else {
             let start = self.scratch.len();
             self.scratch.extend_from_slice(bytes);
@@ -201,15 +201,8 @@ impl<'a> Invocation<'a> {
     }
 
     fn store(&mut self, start: usize, size: usize) -> Result<Extent, FailureKind> {
-        let grant = self.grant(size);
         let bytes = &self.scratch[start..start + size];
-        context::store(self.run.task, grant, bytes).map_err(unreadable)
-    }
-
-    /// The extent that came with the task, if it is large enough and the first large result.
-    fn grant(&self, size: usize) -> Option<Extent> {
-        let used = self.returned.iter().any(|slot| matches!(slot.place, SlotPlace::Extent(_)));
-        self.run.grant.filter(|grant| !used && grant.len >= size as u64)
+        context::store(self.run.task, bytes).map_err(unreadable)
     }
 
     /// What has been returned, as a message.

@@ -13,14 +13,15 @@
 //! - [`ring`]: the memory that a worker and an executor share: tasks down, ends up.
 //! - [`control`]: frames over the control socket, with descriptors beside them.
 //! - [`wakes`]: when a sleeping worker is woken.
-//! - `executor`: the loop that runs tasks. `link`, `segments`, `panics`, `signals`, `message`: what
-//!   it stands on.
+//! - `executor`: the loop that runs tasks. `link`, `segments`, `heap`, `panics`, `signals`,
+//!   `message`: what it stands on.
 //!
-//! `unsafe` is in `ring`, `segments`, `signals` and `process` alone.
+//! `unsafe` is in `ring`, `segments`, `heap`, `signals` and `process` alone.
 
 pub mod context;
 pub mod control;
 mod executor;
+mod heap;
 pub mod invocation;
 mod link;
 mod message;

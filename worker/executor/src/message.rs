@@ -19,7 +19,6 @@ pub(crate) struct RunRef<'a> {
     pub(crate) args: &'a [u8],
     #[serde(borrow)]
     pub(crate) inputs: Vec<PlaceRef<'a>>,
-    pub(crate) grant: Option<Extent>,
 }
 
 /// [`Place`], borrowed.
@@ -56,7 +55,6 @@ impl<'a> RunRef<'a> {
             outputs: run.outputs,
             args: &run.args,
             inputs: run.inputs.iter().map(place).collect(),
-            grant: run.grant,
         }
     }
 }

@@ -1,19 +1,26 @@
 //! The object store's segments as an executor maps them: for reading whole, once, and kept; for
 //! writing only the extents that it was granted.
+//!
+//! The worker lets an extent be used again when the tasks that were given it have ended. A view that
+//! a task keeps beyond its end is therefore taken off the extent there: private pages with the same
+//! bytes take the place of the shared ones, at the same address ([`Segments::part`]).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use manyhands_proto::executor::Extent;
 use rustc_hash::FxHashMap;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags, madvise, mmap, mmap_anonymous,
+    mprotect, mremap_fixed, munmap,
+};
 
 /// Granted extents whose mappings are kept, since extents are used again and a kept mapping is ten
-/// times as fast to fill.
-const WINDOWS_LIMIT: usize = 64;
+/// times as fast to fill. A process may have some 65,000 mappings.
+const WINDOWS_LIMIT: usize = 1024;
 
 /// The segments that the worker has announced.
 #[derive(Default)]
@@ -52,8 +59,8 @@ impl Segments {
         self.windows.retain(|window| window.segment != segment);
     }
 
-    /// The bytes of an extent, where they lie.
-    pub(crate) fn bytes(&mut self, extent: Extent) -> Result<Bytes, String> {
+    /// The bytes of an extent, where they lie, and whether somebody has them still.
+    pub(crate) fn bytes(&mut self, extent: Extent) -> Result<(Bytes, Weak<View>), String> {
         let segment = self.readable.get_mut(&extent.segment);
         let segment =
             segment.ok_or_else(|| format!("segment {} was never announced", extent.segment))?;
@@ -68,8 +75,23 @@ impl Segments {
                 segment.mapping.insert(Arc::new(mapping)).clone()
             }
         };
-        let range = extent.offset as usize..(extent.offset + extent.len) as usize;
-        Ok(Bytes::from_owner(Whole(mapping)).slice(range))
+        let (offset, len) = (extent.offset as usize, extent.len as usize);
+        let view = Arc::new(View { mapping, segment: extent.segment, offset, len });
+        let alive = Arc::downgrade(&view);
+        Ok((Bytes::from_owner(Viewed(view)), alive))
+    }
+
+    /// Takes those of the views that are still alive off their extents: the task that was given them
+    /// has ended, and the extents may be written to as soon as the worker knows.
+    pub(crate) fn part(&mut self, views: &[Weak<View>]) -> io::Result<()> {
+        for view in views.iter().filter_map(Weak::upgrade) {
+            view.mapping.make_private(view.offset, view.len)?;
+            // Later tasks must see what is written there, so they get a mapping of their own.
+            if let Some(segment) = self.readable.get_mut(&view.segment) {
+                segment.mapping.take_if(|mapping| Arc::ptr_eq(mapping, &view.mapping));
+            }
+        }
+        Ok(())
     }
 
     /// Writes bytes to the start of an extent that was granted.
@@ -79,7 +101,11 @@ impl Segments {
         }
         let mut window = match self.take_window(extent) {
             Some(window) => window,
-            None => self.open_window(extent)?,
+            None => {
+                let window = self.open_window(extent)?;
+                window.mapping.populate(bytes.len());
+                window
+            }
         };
         window.mapping.fill(bytes);
         if self.windows.len() >= WINDOWS_LIMIT {
@@ -95,7 +121,7 @@ impl Segments {
                 && window.offset == extent.offset
                 && window.mapping.len as u64 >= extent.len
         };
-        let index = self.windows.iter().position(same)?;
+        let index = self.windows.iter().rposition(same)?;
         Some(self.windows.remove(index))
     }
 
@@ -132,14 +158,24 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
-/// A whole segment as the owner of the bytes in it.
-struct Whole(Arc<Mapping>);
+/// A part of a segment that somebody reads.
+pub(crate) struct View {
+    mapping: Arc<Mapping>,
+    segment: u32,
+    offset: usize,
+    len: usize,
+}
 
-impl AsRef<[u8]> for Whole {
+/// A view as the owner of its bytes.
+struct Viewed(Arc<View>);
+
+impl AsRef<[u8]> for Viewed {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `len` bytes are mapped for reading while the mapping lives. The worker lets
-        // nobody write to an extent while a task that was given it runs.
-        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.len) }
+        let View { mapping, offset, len, .. } = &*self.0;
+        // SAFETY: the range was checked to be in the segment, all of which is mapped for reading
+        // while the mapping lives. The worker lets nobody write to an extent while a task that was
+        // given it runs, and at its end `part` takes the view off the extent.
+        unsafe { std::slice::from_raw_parts(mapping.start.add(*offset).as_ptr(), *len) }
     }
 }
 
@@ -162,6 +198,41 @@ impl Mapping {
         }
     }
 
+    /// Faults the first `len` bytes in at once: half of what the faults would cost one by one.
+    fn populate(&self, len: usize) {
+        // SAFETY: the range is our own mapping; nothing that is there changes. What cannot be
+        // populated (an old kernel) is faulted in when it is written.
+        let _ = unsafe { madvise(self.start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+    }
+
+    /// Puts private pages with the same bytes in the place of those of a range. Whoever reads there,
+    /// in whatever thread, notices nothing. `offset` is a page's.
+    fn make_private(&self, offset: usize, len: usize) -> io::Result<()> {
+        let len = len.next_multiple_of(rustix::param::page_size()).min(self.len - offset);
+        if len == 0 {
+            return Ok(());
+        }
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the copy is a new mapping that aliases nothing. Its pages replace those of the
+        // range in one step of the kernel's, with the same bytes and the same rights, so that
+        // references into the range stay valid and what they refer to stays unchanged. The mapping
+        // is unmapped as a whole in any case.
+        unsafe {
+            let place = self.start.add(offset);
+            let copy = mmap_anonymous(std::ptr::null_mut(), len, rights, MapFlags::PRIVATE)?;
+            std::ptr::copy_nonoverlapping(place.as_ptr(), copy.cast(), len);
+            let moved = mprotect(copy, len, MprotectFlags::READ).and_then(|()| {
+                let flags = MremapFlags::MAYMOVE;
+                mremap_fixed(copy, len, len, flags, place.as_ptr().cast())
+            });
+            if let Err(error) = moved {
+                let _ = munmap(copy, len);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
     fn not_for_children(&self) {
         // SAFETY: the range is our own mapping; the advice changes what a fork copies, and no data.
         let _ = unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork) };
@@ -172,5 +243,62 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: mapped in `new` with this length; nobody holds a reference into it any more.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(size: u64) -> OwnedFd {
+        let file = rustix::fs::memfd_create("segment", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, size).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_view_that_is_kept_no_longer_follows_its_extent_and_its_neighbours_do() {
+        let page = rustix::param::page_size();
+        let file = segment(4 * page as u64);
+        let write = |byte: u8, offset: usize, len: usize| {
+            rustix::io::pwrite(&file, &vec![byte; len], offset as u64).unwrap();
+        };
+        let extent = |offset: usize, len: usize| Extent {
+            segment: 7,
+            offset: offset as u64,
+            len: len as u64,
+        };
+        let mut segments = Segments::default();
+        segments.announce(7, false, 4 * page as u64, file.try_clone().unwrap());
+        write(1, 0, 4 * page);
+        let (before, of_before) = segments.bytes(extent(0, page)).unwrap();
+        let (kept, of_kept) = segments.bytes(extent(page, page + 10)).unwrap();
+        let (gone, of_gone) = segments.bytes(extent(3 * page, page)).unwrap();
+        drop(gone);
+        segments.part(&[of_kept, of_gone]).unwrap();
+        write(2, 0, 4 * page);
+        assert!(kept.iter().all(|byte| *byte == 1), "it changed under its reader");
+        assert!(before.iter().all(|byte| *byte == 2), "a task that runs still shares it");
+        let (again, _) = segments.bytes(extent(page, page)).unwrap();
+        assert!(again.iter().all(|byte| *byte == 2), "a later task sees what is there now");
+        segments.part(&[of_before]).unwrap();
+        write(3, 0, 4 * page);
+        assert!(before.iter().all(|byte| *byte == 2));
+    }
+
+    #[test]
+    fn what_is_written_into_a_grant_is_in_the_segment_and_its_mapping_is_kept() {
+        let file = segment(1 << 20);
+        let mut segments = Segments::default();
+        segments.announce(1, true, 1 << 20, file.try_clone().unwrap());
+        let extent = Extent { segment: 1, offset: 4096, len: 8192 };
+        for byte in [5u8, 6] {
+            segments.write(extent, &[byte; 8000]).unwrap();
+            let mut there = [0; 8000];
+            rustix::io::pread(&file, &mut there, 4096).unwrap();
+            assert_eq!((there, segments.windows.len()), ([byte; 8000], 1));
+        }
+        assert!(segments.write(extent, &[1; 8193]).is_err());
+        assert!(segments.write(Extent { offset: 1 << 20, ..extent }, &[1]).is_err());
     }
 }

@@ -120,7 +120,6 @@ pub(crate) fn run(function: &str, seq: u64) -> Run {
         outputs: 1,
         args: Bytes::new(),
         inputs: Vec::new(),
-        grant: None,
     }
 }
 

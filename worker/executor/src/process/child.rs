@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal};
 
 use super::Inheritance;
 use crate::executor::{self, Inherited};
+use crate::heap;
 use crate::link::fail;
 use crate::signals;
 
@@ -23,6 +24,7 @@ pub(super) fn become_executor(inheritance: Inheritance, template: Pid) -> ! {
     let _ = rustix::thread::set_name(c"mh-executor");
     redirect(stdout, stderr);
     reset_signals();
+    heap::keep_freed();
     // The signal is for the thread that runs tasks: on this one it would interrupt nothing.
     signals::set_blocked(true);
     let run = move || executor::run(Inherited { control, ring, worker });

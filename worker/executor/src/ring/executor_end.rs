@@ -123,20 +123,29 @@ impl Tasks {
         self.map.header().tasks_done.0.0.store(self.tail, Ordering::Release);
     }
 
-    /// Sleeps until the worker rings, unless `awake` says that there is something to do: it is asked
-    /// after the flag is set.
-    pub fn sleep(&mut self, awake: impl FnOnce(&Tasks) -> bool) {
+    /// Sleeps until the worker rings or `limit` has passed, unless `awake` says that there is
+    /// something to do: it is asked after the flag is set. `false`: the time was over first.
+    pub fn sleep(&mut self, limit: Option<Duration>, awake: impl FnOnce(&Tasks) -> bool) -> bool {
         let map = self.map.clone();
         let [bell, sleeps, _] = &map.header().bell.0;
         let heard = bell.load(Ordering::SeqCst);
         sleeps.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        let mut rung = true;
         if !awake(self) {
+            let limit = limit.map(timespec);
             // Interrupted, or rung before it began: the caller looks again in any case.
-            let _ = futex::wait(bell, futex::Flags::empty(), heard, None);
+            let slept = futex::wait(bell, futex::Flags::empty(), heard, limit.as_ref());
+            rung = slept != Err(rustix::io::Errno::TIMEDOUT);
         }
         sleeps.store(0, Ordering::SeqCst);
+        rung
     }
+}
+
+fn timespec(limit: Duration) -> futex::Timespec {
+    let tv_sec = limit.as_secs().try_into().unwrap_or(i64::MAX);
+    futex::Timespec { tv_sec, tv_nsec: limit.subsec_nanos().into() }
 }
 
 impl Claim {
@@ -181,11 +190,7 @@ impl Ends {
         wants_space.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.map.header().ends_read.0.load(Ordering::SeqCst) == self.tail {
-            let limit = futex::Timespec {
-                tv_sec: limit.as_secs() as _,
-                tv_nsec: limit.subsec_nanos().into(),
-            };
-            let _ = futex::wait(bell, futex::Flags::empty(), heard, Some(&limit));
+            let _ = futex::wait(bell, futex::Flags::empty(), heard, Some(&timespec(limit)));
         }
         wants_space.store(0, Ordering::SeqCst);
     }

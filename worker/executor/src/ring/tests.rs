@@ -34,7 +34,7 @@ fn echo(mut tasks: Tasks, mut ends: Ends, worker: Arc<OwnedFd>) {
     };
     loop {
         let Some(claim) = tasks.claim().unwrap() else {
-            tasks.sleep(Tasks::has_more);
+            tasks.sleep(None, Tasks::has_more);
             continue;
         };
         let message = tasks.message(&claim).to_vec();
