@@ -27,12 +27,12 @@ impl Core {
             self.outbox(worker).functions.push((slot.0, spec));
         }
         let assignment = self.assignment(task, worker, in_place_of);
-        let assign = &mut self.outbox(worker).assign;
-        if assign.is_empty() {
-            // Often it stays the only one, and an assignment is large.
-            assign.reserve_exact(1);
+        let outbox = self.outbox(worker);
+        if outbox.assign.is_empty() {
+            // Assignments are large: room for as many as there were the last time, which often is one.
+            outbox.assign.reserve_exact(outbox.assigned_last.max(1));
         }
-        assign.push(assignment);
+        outbox.assign.push(assignment);
         let record = &mut self.tasks[task];
         let workers = &mut self.workers[worker];
         record.attempts += 1;
@@ -163,6 +163,7 @@ impl Core {
         }
         if flags.has(Flags::RETRACTING) {
             workers.retracting -= 1;
+            self.thieves.remove(&task);
         }
         if flags.has(Flags::RESERVED)
             && let Some(bytes) = self.reservations.remove(&task)
@@ -201,6 +202,7 @@ impl Core {
             let worker = record.id;
             let Outbox { functions, assign, retract, free, send, .. } =
                 std::mem::take(&mut record.outbox);
+            record.outbox.assigned_last = assign.len();
             let mut tell = |message| out.push(Action::ToWorker { worker, message });
             if !functions.is_empty() {
                 tell(ToWorker::Functions { functions });

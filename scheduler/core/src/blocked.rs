@@ -162,6 +162,7 @@ impl Core {
             if self.tasks[task].flags.has(Flags::RETRACTING) {
                 self.tasks[task].flags.clear(Flags::RETRACTING);
                 self.tasks[task].flags.set(Flags::KEPT);
+                self.thieves.remove(&task);
                 self.workers[worker].retracting -= 1;
                 self.workers[worker].refused |= given.is_empty();
                 self.dirty = true;
@@ -169,10 +170,13 @@ impl Core {
         }
         for (id, attempt) in given {
             let Some(task) = self.current_attempt(worker, *id, *attempt) else { continue };
+            let thief = self.thieves.get(&task).copied();
             self.unassign(task, None);
             self.end_attempt(task);
             self.tasks[task].flags.set(Flags::MOVED);
-            self.wait_again(task);
+            if !thief.is_some_and(|thief| self.hand_over(task, thief)) {
+                self.wait_again(task);
+            }
         }
     }
 }

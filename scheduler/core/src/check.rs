@@ -27,7 +27,7 @@ impl Core {
     /// the simulator. Call it between events.
     pub fn sanity_check(&self) {
         assert!(
-            self.loose.is_empty() && self.remaking.is_empty(),
+            self.loose.is_empty() && self.remaking.is_empty() && self.crowds.is_empty(),
             "events leave nothing half done"
         );
         let sums = self.add_up();
@@ -120,6 +120,8 @@ impl Core {
         let blocked = self.blocked.contains_key(&task);
         assert_eq!(record.flags.has(Flags::BLOCKED), blocked, "{id} is known as blocked if it is");
         assert!(!blocked || record.worker().is_some(), "{id} is blocked where it runs");
+        let asked = record.flags.has(Flags::RETRACTING);
+        assert!(asked || !self.thieves.contains_key(&task), "{id} is asked back for somebody");
         assert_eq!(record.flags.has(Flags::RESERVED), self.reservations.contains_key(&task));
     }
 

@@ -4,11 +4,15 @@ use bytes::Bytes;
 use manyhands_proto::value::{Codec, RIDE_LIMIT, Value};
 use smallvec::SmallVec;
 
-use crate::core::{Cached, Core};
+use crate::core::Core;
 use crate::holders::{HOLDS, WANTS};
 use crate::objects::{ObjRef, ObjectState, There};
 use crate::slab::{BlobIdx, ContainsIdx, CopiesIdx, SessionIdx, TaskIdx, ValueIdx, WorkerIdx};
 use crate::tasks::{Args, Flags, State};
+use crate::values::Cached;
+
+/// A list of waiters that is longer than this is not searched for each that leaves it.
+const CROWD: usize = 32;
 
 impl Core {
     /// A session holds, wants, or has in its graph an object from now on.
@@ -75,6 +79,7 @@ impl Core {
                 }
             }
         }
+        self.thin_crowds();
     }
 
     fn collect_one(&mut self, task: TaskIdx) {
@@ -156,7 +161,7 @@ impl Core {
         }
         // A small value may be part of a large message: it must not keep all of that.
         let small = bytes.len() <= RIDE_LIMIT;
-        let bytes = if small { Bytes::copy_from_slice(bytes) } else { bytes.clone() };
+        let bytes = if small { self.packer.copy(bytes) } else { bytes.clone() };
         if !pinned {
             self.cached_bytes += size;
         }
@@ -178,13 +183,14 @@ impl Core {
     /// A task that nobody needs will not run. If it had ended before and was to run again it counts
     /// as ended.
     fn drop_task(&mut self, task: TaskIdx) {
-        self.withdraw(task);
+        self.withdraw(task, true);
         self.release_needs(task);
         let outputs = self.tasks[task].outputs() as u32;
         for index in 0..outputs {
             let record = self.object_mut(ObjRef { task, index });
-            if let ObjectState::Pending(waiters) = &record.state {
-                debug_assert!(waiters.is_empty(), "a task that is needed is not dropped");
+            if let ObjectState::Pending(_) = record.state {
+                // Those that still stand in its list, if any, do not wait any more.
+                debug_assert_eq!(record.needed_by, 0, "a task that is needed is not dropped");
                 record.state = ObjectState::Gone;
             }
         }
@@ -198,15 +204,19 @@ impl Core {
         }
     }
 
-    /// Takes a task that has not been placed out of where it waits.
-    pub(crate) fn withdraw(&mut self, task: TaskIdx) {
+    /// Takes a task that has not been placed out of where it waits. If that is `for_good` it may
+    /// stand in long lists of waiters until the next [`Core::collect`], which every event ends with.
+    pub(crate) fn withdraw(&mut self, task: TaskIdx, for_good: bool) {
         match self.tasks[task].state {
             State::Waiting { .. } => {
                 for i in 0..self.tasks[task].inputs.len() {
                     let input = self.tasks[task].inputs[i];
-                    if let ObjectState::Pending(waiters) = &mut self.object_mut(input).state
-                        && let Some(at) = waiters.iter().position(|waiter| *waiter == task)
-                    {
+                    let ObjectState::Pending(waiters) = &mut self.object_mut(input).state else {
+                        continue;
+                    };
+                    if for_good && waiters.len() > CROWD {
+                        self.crowds.push(input);
+                    } else if let Some(at) = waiters.iter().position(|waiter| *waiter == task) {
                         waiters.swap_remove(at);
                     }
                 }
@@ -214,6 +224,31 @@ impl Core {
             State::Ready => self.leave_queue(task),
             _ => unreachable!("only tasks that wait are withdrawn"),
         }
+    }
+
+    /// Strikes out of long lists of waiters, all at once, those that were withdrawn: one by one
+    /// each would cost a walk along the list. Until then they do not wait again, and no new task has
+    /// the index of one.
+    fn thin_crowds(&mut self) {
+        if self.crowds.is_empty() {
+            return;
+        }
+        let mut crowds = std::mem::take(&mut self.crowds);
+        crowds.sort_unstable();
+        crowds.dedup();
+        for object in crowds {
+            let Some(record) = self.tasks.get_mut(object.task) else { continue };
+            let Some(record) = record.object_mut(object.index) else { continue };
+            let ObjectState::Pending(waiters) = &mut record.state else { continue };
+            let mut waiters = std::mem::take(waiters);
+            waiters.retain(|waiter| self.waits(*waiter));
+            self.object_mut(object).state = ObjectState::Pending(waiters);
+        }
+    }
+
+    /// Whether a task waits for its inputs.
+    pub(crate) fn waits(&self, task: TaskIdx) -> bool {
+        self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Waiting { .. }))
     }
 
     /// The task ends: it does not need its inputs any more.

@@ -22,6 +22,7 @@ use crate::slab::{
     BlobIdx, ContainsIdx, CopiesIdx, JobIdx, SessionIdx, Slab, TaskIdx, ValueIdx, WorkerIdx,
 };
 use crate::tasks::{Mark, Task};
+use crate::values::{Cached, Packer};
 use crate::workers::{LoadIndex, Worker};
 use crate::{Action, Config, Event};
 
@@ -29,13 +30,6 @@ use crate::{Action, Config, Event};
 pub(crate) struct Blob {
     pub(crate) bytes: Bytes,
     pub(crate) refs: u32,
-}
-
-/// A small value in memory.
-pub(crate) struct Cached {
-    pub(crate) bytes: Bytes,
-    /// Nobody else has it: it lives as long as its object.
-    pub(crate) pinned: bool,
 }
 
 /// The attempts of a task that failed.
@@ -58,6 +52,7 @@ pub struct Core {
     pub(crate) options: OptionTable,
     pub(crate) functions: Functions,
     pub(crate) values: Slab<ValueIdx, Cached>,
+    pub(crate) packer: Packer,
     /// Bytes in `values` that are not pinned.
     pub(crate) cached_bytes: u64,
     pub(crate) contains: Slab<ContainsIdx, Box<[ObjRef]>>,
@@ -74,6 +69,8 @@ pub struct Core {
     /// Why attempts were told to stop.
     pub(crate) stops: FxHashMap<TaskIdx, FailureKind>,
     pub(crate) reservations: FxHashMap<TaskIdx, u64>,
+    /// For whom tasks were asked back.
+    pub(crate) thieves: FxHashMap<TaskIdx, WorkerIdx>,
     pub(crate) blocked: FxHashMap<TaskIdx, Blocked>,
     /// Blocked tasks that only a task in place can help, in the order in which they said so.
     pub(crate) stuck: Vec<TaskIdx>,
@@ -86,6 +83,8 @@ pub struct Core {
     pub(crate) lineage_bytes: u64,
     /// Tasks to look at: something that kept them may be gone.
     pub(crate) loose: Vec<TaskIdx>,
+    /// Objects among whose many waiters are tasks that do not wait any more.
+    pub(crate) crowds: Vec<ObjRef>,
     /// Tasks that are to run again and are not yet linked to what they need.
     pub(crate) remaking: Vec<TaskIdx>,
     /// Sessions and workers that have something to be told, in the order in which it came up.
@@ -112,6 +111,7 @@ impl Core {
             options: OptionTable::default(),
             functions: Functions::default(),
             values: Slab::default(),
+            packer: Packer::default(),
             cached_bytes: 0,
             contains: Slab::default(),
             copies: Slab::default(),
@@ -126,6 +126,7 @@ impl Core {
             history: FxHashMap::default(),
             stops: FxHashMap::default(),
             reservations: FxHashMap::default(),
+            thieves: FxHashMap::default(),
             blocked: FxHashMap::default(),
             stuck: Vec::new(),
             deadlines: BinaryHeap::new(),
@@ -134,6 +135,7 @@ impl Core {
             lineage: VecDeque::new(),
             lineage_bytes: 0,
             loose: Vec::new(),
+            crowds: Vec::new(),
             remaking: Vec::new(),
             to_tell: Vec::new(),
             to_send: Vec::new(),

@@ -115,7 +115,10 @@ impl Core {
         let state = std::mem::replace(&mut record.state, ObjectState::There(there));
         if let ObjectState::Pending(waiters) = state {
             for waiter in waiters {
-                self.on_input_there(waiter);
+                // One that failed in the same event may still stand in a long list.
+                if self.waits(waiter) {
+                    self.on_input_there(waiter);
+                }
             }
         }
     }

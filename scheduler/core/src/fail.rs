@@ -142,7 +142,7 @@ impl Core {
             failed = self.link_of_chain(&failed, task);
         }
         if matches!(self.tasks[task].state, State::Waiting { .. } | State::Ready) {
-            self.withdraw(task);
+            self.withdraw(task, true);
         }
         let job = self.job_of(task);
         if matches!(self.tasks[task].state, State::Done) {

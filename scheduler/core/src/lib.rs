@@ -13,7 +13,7 @@
 //! - [`config`]: settings and policies.
 //! - `core`: the entry points, and everything that is known.
 //! - The records: `tasks`, `objects`, `holders`, `workers` (with the index of loads), `jobs`,
-//!   `sessions`, `functions`, `options`; `slab` and `lanes` find them.
+//!   `sessions`, `functions`, `options`, `values` (small ones, in memory); `slab` and `lanes` find them.
 //! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results), `fail`
 //!   (failures and what they spread to), `lost` (workers and objects), `blocked` (waiting tasks lend their slots), `stop`
 //!   (cancels and deadlines).
@@ -48,6 +48,7 @@ mod steal;
 mod stop;
 mod submit;
 mod tasks;
+mod values;
 mod workers;
 
 pub use crate::action::Action;

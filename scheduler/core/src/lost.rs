@@ -181,7 +181,7 @@ impl Core {
             }
             let gone = |input: &ObjRef| matches!(self.object(*input).state, ObjectState::Gone);
             if record.inputs.iter().any(gone) {
-                self.withdraw(task);
+                self.withdraw(task, false);
                 self.tasks[task].state = State::Waiting { missing: 0 };
                 self.remaking.push(task);
             }

@@ -226,6 +226,10 @@ impl Core {
     }
 
     /// Whether a worker can take a task now.
+    pub(crate) fn has_room_for(&self, task: TaskIdx, worker: WorkerIdx) -> bool {
+        self.has_room(worker, &self.wish(task))
+    }
+
     fn has_room(&self, worker: WorkerIdx, wish: &Wish) -> bool {
         let record = &self.workers[worker];
         if record.stuck > 0 {

@@ -105,6 +105,11 @@ impl<K: Key, T> Slab<K, T> {
         self.chunks.get(index >> CHUNK_BITS)?.get(index & (CHUNK - 1))?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        let index = key.raw() as usize;
+        self.chunks.get_mut(index >> CHUNK_BITS)?.get_mut(index & (CHUNK - 1))?.as_mut()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

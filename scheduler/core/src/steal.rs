@@ -1,4 +1,5 @@
-//! Work moves from the loaded to the idle: confirmed by the loaded, so that nothing runs twice.
+//! Work moves from the loaded to the idle: confirmed by the loaded, so that nothing runs twice. What
+//! comes back goes to the one for which it was asked back.
 
 use crate::core::Core;
 use crate::slab::{TaskIdx, WorkerIdx};
@@ -15,8 +16,7 @@ const VICTIMS: usize = 8;
 const WORTH_US: u64 = 500;
 
 impl Core {
-    /// Asks loaded workers for tasks, for those that have nothing left to do. What they give is
-    /// placed as it comes back.
+    /// Asks loaded workers for tasks, for those that have nothing left to do.
     pub(crate) fn steal(&mut self) {
         if !self.config.policies.steal || self.workers.len() < 2 || !self.load.has_free_slots() {
             return;
@@ -55,14 +55,33 @@ impl Core {
         for task in tasks.into_iter().take(waiting.div_ceil(2)) {
             if self.is_worth_moving(task, thief, wait_us) {
                 self.ask_back(task, victim);
+                if self.tasks[task].flags.has(Flags::RETRACTING) {
+                    self.thieves.insert(task, thief);
+                }
             }
         }
         // If nothing was worth it nothing will be until something ends there.
         self.workers[victim].refused = self.workers[victim].retracting == 0;
     }
 
+    /// Gives a task that came back to the worker for which it was asked back, unless it has found
+    /// other work, or the task has to wait again.
+    pub(crate) fn hand_over(&mut self, task: TaskIdx, thief: WorkerIdx) -> bool {
+        let inputs = &self.tasks[task].inputs;
+        let can_go = self.tasks[task].is_alive()
+            && !self.stops.contains_key(&task)
+            && inputs.iter().all(|input| self.object(*input).there().is_some())
+            && self.workers.get(thief).is_some()
+            && self.has_room_for(task, thief);
+        if can_go {
+            self.assign(task, thief, None);
+        }
+        can_go
+    }
+
     fn is_worth_moving(&self, task: TaskIdx, thief: WorkerIdx, wait_us: u64) -> bool {
-        if self.tasks[task].flags.has(Flags::BLOCKED | Flags::MOVED) || !self.could_run(task, thief) {
+        if self.tasks[task].flags.has(Flags::BLOCKED | Flags::MOVED) || !self.could_run(task, thief)
+        {
             return false;
         }
         let missing = self.tasks[task].inputs.iter().filter_map(|input| {

@@ -51,6 +51,8 @@ pub(crate) struct Worker {
 pub(crate) struct Outbox {
     pub(crate) functions: Vec<(u32, FunctionSpec)>,
     pub(crate) assign: Vec<Assignment>,
+    /// How many tasks the last message assigned.
+    pub(crate) assigned_last: usize,
     pub(crate) retract: Vec<(TaskId, u32)>,
     pub(crate) free: Vec<ObjectId>,
     pub(crate) send: Vec<ObjectId>,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use manyhands_proto::client::{FromClient, Outcome, PutPlace, TaskState, ToClient};
 use manyhands_proto::task::{CHAIN_LIMIT, FailureKind, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
-use manyhands_proto::worker::{FromWorker, InputPlace, ToWorker, WorkerStatus};
+use manyhands_proto::worker::{FromWorker, InputPlace, TaskEnd, ToWorker, WorkerStatus};
 use manyhands_proto::{SessionId, TaskId, Time, WorkerId};
 use manyhands_scheduler_core::{Action, Config, Event, Policies};
 use support::*;
@@ -356,6 +356,49 @@ fn the_idle_steal_from_the_loaded_by_asking() {
     let (given, kept) = (vec![(task(1, 3), 0)], vec![(task(1, 2), 0)]);
     b.worker(0, FromWorker::Retracted { given, kept });
     assert_eq!(b.placed(), [(1, 3, 1)]);
+}
+
+#[test]
+fn what_is_given_back_goes_to_whom_it_was_asked_for() {
+    let mut b = Bench::new(&[1]);
+    b.submit(1, (1..=5).fold(batch(1, 0).task(HELD, &[]), |batch, _| batch.task(HELD, &[0])));
+    assert_eq!(b.placed(), [(0, 0, 0)]);
+    b.end(0, task(1, 0), 0, 1 << 20);
+    assert_eq!(b.placed().len(), 5);
+    b.event(Event::WorkerJoined { worker: WorkerId(1), spec: spec(1) });
+    let asked = vec![(task(1, 5), 0), (task(1, 4), 0)];
+    assert_eq!(told(&b.round()), [(0, ToWorker::Retract { tasks: asked.clone() })]);
+    // Meanwhile the first worker has got rid of its work, and it has the input: by cost it would
+    // have them again.
+    (1..=3).for_each(|seq| b.end(0, task(1, seq), 0, 8));
+    b.worker(0, FromWorker::Retracted { given: asked, kept: vec![] });
+    assert_eq!(b.placed(), [(1, 5, 1), (1, 4, 1)]);
+}
+
+#[test]
+fn many_that_wait_for_one_are_cancelled_or_let_go() {
+    let mut b = Bench::new(&[4]);
+    b.submit(1, (1..=100).fold(batch(1, 0).task(HELD, &[]), |batch, _| batch.task(HELD, &[0, 0])));
+    assert_eq!(b.placed(), [(0, 0, 0)]);
+    b.client(1, FromClient::Release { objects: (1..40).map(|seq| object(1, seq)).collect() });
+    let tasks = (40..99).map(|seq| task(1, seq)).collect();
+    b.client(1, FromClient::Cancel { tasks, reason: "enough".into() });
+    b.end(0, task(1, 0), 0, 8);
+    assert_eq!(b.placed(), [(0, 99, 0), (0, 100, 0)]);
+}
+
+#[test]
+fn many_that_wait_for_two_fail_with_one_as_the_other_ends() {
+    let mut b = Bench::new(&[2]);
+    let two = batch(1, 0).tasks(2, HELD);
+    b.submit(1, (2..=100).fold(two, |batch, _| batch.task(HELD | WANTED, &[0, 1])));
+    assert_eq!(b.placed().len(), 2);
+    let result = Err(Box::new(error()));
+    let failed = TaskEnd { result, ..ended(task(1, 0), 0, 1000, 8) };
+    b.worker(0, FromWorker::Ended { ends: vec![failed, ended(task(1, 1), 0, 1000, 8)] });
+    let actions = b.round();
+    assert_eq!(outcomes(&actions).len(), 99);
+    assert_eq!(assignments(&actions), []);
 }
 
 #[test]
