@@ -201,7 +201,10 @@ impl Attempts {
         let mut at = match (newest, older) {
             (Some(newest), _) if newest != ix => newest,
             (_, Some(older)) => return self.set_newest(task, older),
-            (_, None) => return drop(self.newest.remove(task.object(0))),
+            (_, None) => {
+                self.newest.remove(task.object(0));
+                return;
+            }
         };
         while let Some(next) = self.get(at).and_then(|a| a.older) {
             if next == ix {

@@ -232,16 +232,23 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let r = random >> 33;
             // Near numbers, far ones, a task's lane, second results.
-            let seq = if r % 31 == 0 { u64::MAX - r % 7 } else { step / 8 + r % 200 };
-            let lane = if r % 13 == 0 { 1 << 63 | r % 3 } else { r % 2 };
-            let id = id(lane, seq, u32::from(r % 17 == 0));
+            let seq = match r % 31 {
+                0 => u64::MAX - r % 7,
+                _ => step / 8 + r % 200,
+            };
+            let lane = match r % 13 {
+                0 => (1 << 63) | (r % 3),
+                _ => r % 2,
+            };
+            let id = id(lane, seq, u32::from((r % 17) < 1));
             assert_eq!(table.get(id), map.get(&id));
-            if map.contains_key(&id) {
-                assert_eq!(table.get_mut(id), map.get_mut(&id));
-                assert_eq!(table.remove(id), map.remove(&id));
-            } else {
-                table.insert(id, step);
-                map.insert(id, step);
+            assert_eq!(table.get_mut(id), map.get_mut(&id));
+            match map.remove(&id) {
+                Some(old) => assert_eq!(table.remove(id), Some(old)),
+                None => {
+                    table.insert(id, step);
+                    map.insert(id, step);
+                }
             }
             assert_eq!(table.len(), map.len());
         }
