@@ -59,7 +59,7 @@ pub const CASES: [Case; 9] = [
     case("skewed", Shape::Skewed, 3_000, (500, 2_000), (8, 100), 8 << 30),
     case("root-heavy", Shape::RootHeavy, 1_800, (10_000, 40_000), (8 * MIB, 16 * MIB), 512 * MIB),
     case("tiny", Shape::Skewed, 20_000, (10, 40), (8, 100), 8 << 30),
-    case("surprises", Shape::Surprises, 6_000, (50, 100), (8, 100), 8 << 30),
+    case("surprises", Shape::Surprises, 300, (4_000, 6_000), (8, 100), 8 << 30),
     case("bulge", Shape::Bulge, 600, (2_000, 8_000), (8 * MIB, 16 * MIB), 512 * MIB),
     case("crowded", Shape::Crowded, 1_200, (2_000, 20_000), (32 * MIB, 64 * MIB), 8 << 30),
 ];

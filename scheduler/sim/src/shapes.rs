@@ -25,7 +25,7 @@ pub enum Shape {
     RootHeavy,
     /// No edges but into one end; a few tasks take a hundred times as long as most.
     Skewed,
-    /// Short tasks of one function, the last of which take a thousand times as long as those before.
+    /// Tasks of one function that need a small value; some take forty times as long as the others.
     Surprises,
     /// One small root, many large values made of it, all needed by a few ends.
     Bulge,
@@ -227,16 +227,15 @@ impl<'a> Drawing<'a> {
     }
 
     fn surprises(&mut self, n: usize) {
-        let mut all = Vec::new();
-        for number in 0..n {
-            all.push(self.task(Vec::new()));
+        let root = self.task(Vec::new());
+        self.last().outputs = vec![100];
+        for _ in 0..n {
+            self.task(vec![root]);
             self.last().function = 0;
-            if number >= n - n / 100 {
-                self.last().duration_us *= 1_000;
+            if self.rng.chance(30_000) {
+                self.last().duration_us *= 40;
             }
         }
-        self.task(all);
-        self.last().function = 1;
     }
 
     fn bulge(&mut self, n: usize) {
