@@ -1,5 +1,7 @@
 //! A whole cluster under one seed: the loop that takes what comes next and lets it happen.
 
+mod ending;
+
 use std::fmt::Write;
 use std::hash::Hasher;
 
@@ -381,87 +383,5 @@ impl Cluster {
         self.workers[number].lose(&mut self.world);
         let worker = WorkerId(number as u32);
         self.reach_scheduler(scheduler::Event::WorkerLost { worker }, false);
-    }
-
-    /// Everything has ended: nothing may be left anywhere.
-    fn close(self) -> Result<(Outline, Record), String> {
-        let mut leaks = Vec::new();
-        let known = self.scheduler.tasks_known();
-        if known > 0 {
-            leaks.push(format!("the scheduler still knows {known} tasks and objects"));
-        }
-        for (number, worker) in self.workers.iter().enumerate().filter(|(_, worker)| worker.alive) {
-            let remains = worker.store.remains();
-            let (objects, attempts) = worker.core.holdings();
-            let busy = worker.busy_executors();
-            if !remains.is_empty() || objects + attempts + busy > 0 {
-                leaks.push(format!(
-                    "worker {number} still has {objects} objects, {attempts} attempts and {busy} \
-                     busy executors; in its store: {remains:?}"
-                ));
-            }
-        }
-        if !leaks.is_empty() {
-            leaks.truncate(5);
-            return Err(format!("leaks: {}", leaks.join("; ")));
-        }
-        Ok((self.outline(), self.world.record))
-    }
-
-    fn outline(&self) -> Outline {
-        let cuts = self.workers.iter().map(|worker| u64::from(worker.link.cuts)).sum::<u64>()
-            + self.clients.iter().map(|client| u64::from(client.link.cuts)).sum::<u64>();
-        Outline {
-            actions_hash: self.actions.hasher.finish(),
-            actions: self.actions.count,
-            makespan_us: self.world.record.last_end.0,
-            peak_bytes: self.world.bytes.1,
-            tasks: (self.world.plan.tasks.len() as u64, self.world.record.well),
-            checked: self.clients.iter().map(|client| client.checked).sum(),
-            spills: self.workers.iter().map(|worker| worker.store.spills).sum(),
-            cuts,
-        }
-    }
-
-    /// What running tasks have submitted and still wait for.
-    fn awaited_children(&self) -> Vec<ObjectId> {
-        let (plan, record) = (&self.world.plan, &self.world.record);
-        let runs = |no: &usize| record.count(*no, Fate::Running) > 0;
-        let ended = |no: &usize| record.count(*no, Fate::Well) > 0;
-        let children =
-            (0..plan.tasks.len()).filter(|no| plan.tasks[*no].parent.is_some_and(|it| runs(&it)));
-        children.filter(|no| !ended(no)).map(|no| plan.tasks[no].id.object(0)).collect()
-    }
-
-    /// What waits, and what the cores say why.
-    fn describe_hang(mut self) -> String {
-        let mut text = format!("hangs since {} us", self.world.record.progress.0);
-        let began = self.world.now;
-        let children = self.awaited_children();
-        for client in &mut self.clients {
-            let mut waiting: Vec<ObjectId> = client.waits_for().take(8).collect();
-            waiting.extend(children.iter().copied().take(24));
-            let all = client.waits_for().count();
-            let _ = write!(text, "\n  a client waits for {all} objects");
-            for (query, object) in waiting.into_iter().enumerate() {
-                let (query, task) = (query as u64, object.task);
-                client.say(FromClient::Explain { query, task }, &mut self.world);
-                let _ = write!(text, "\n  question {query}: {object}");
-            }
-        }
-        while let Some((now, happening)) = self.world.agenda.take_next() {
-            self.world.now = now;
-            self.happen(happening);
-            if now.since(began) > 5_000_000 {
-                break;
-            }
-        }
-        for client in &self.clients {
-            for (query, explanation) in &client.explanations {
-                let (state, reason) = (explanation.state, &explanation.reason);
-                let _ = write!(text, "\n  answer {query}: {state:?}: {reason}");
-            }
-        }
-        text
     }
 }
