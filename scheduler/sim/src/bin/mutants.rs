@@ -168,7 +168,7 @@ fn judge(copy: &Path) -> Verdict {
     }
     let crates = ["-p", "manyhands-proto", "-p", "manyhands-scheduler-core"];
     let mut tests = cargo(copy, &["test", "--quiet", "--lib"]);
-    tests.args(crates).args(["-p", "manyhands-worker-core"]);
+    tests.args(crates).args(["-p", "manyhands-worker-core"]).stdout(Stdio::null());
     match finish(tests) {
         Some(true) => Verdict::Survived,
         _ => Verdict::UnitTests,
