@@ -51,7 +51,8 @@ pub(crate) fn start(builder: Builder) -> io::Result<Arc<dyn Connection>> {
     })?;
     let mail = Mail::new(&waker);
     let shelf = Shelf::new(store.clone(), &mail);
-    let (scheduler, door) = Scheduler::new(Default::default(), clock, &waker);
+    let config = manyhands_scheduler::Config { workers_may_join: false, ..Default::default() };
+    let (scheduler, door) = Scheduler::new(config, clock, &waker);
     let worker_link = door.join_worker(spec.clone(), Arc::new(mail.inlet())).map_err(stopped)?;
     let id = worker_link.worker();
     let config = manyhands_worker_core::Config {

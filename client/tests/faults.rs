@@ -254,3 +254,44 @@ fn a_cancelled_task_stops_and_what_needs_it_fails_with_it() {
     assert!(reason.contains("no longer needed"), "{reason}");
     assert_all_slots_work(&client);
 }
+
+/// Submits a child whose argument says which attempt this is. The first attempt dies as soon as the
+/// child runs, which then waits for ever.
+#[task]
+fn fickle(pipe: PathBuf) -> Result<u32, Error> {
+    let again = std::fs::create_dir(pipe.with_extension("seen")).is_err();
+    let client = manyhands::current().expect("a task has a client");
+    let child = meet_and_wait::submit(&client, pipe.clone(), again)?;
+    if !again {
+        std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        std::process::abort()
+    }
+    client.get(&child)
+}
+
+#[task]
+fn meet_and_wait(pipe: PathBuf, again: bool) -> u32 {
+    std::fs::File::open(pipe).unwrap();
+    loop {
+        std::thread::park();
+        std::hint::black_box(again);
+    }
+}
+
+#[test]
+fn a_second_attempt_that_submits_other_children_is_told_so_and_gets_no_wrong_result() {
+    let client = two_slots();
+    let pipe = Rendezvous::new();
+    let error = task_error(client.compute(fickle::lazy(pipe.0.clone())));
+    assert!(error.to_string().contains("the same calls in the same order"), "{error}");
+}
+
+#[test]
+fn what_no_worker_can_ever_run_fails_at_once() {
+    let client = two_slots();
+    for never in [double::lazy(1).cores(3.0), double::lazy(1).resource("gpu", 1.0)] {
+        let error = task_error(client.compute(never));
+        let FailureKind::Infeasible { message } = error.kind() else { panic!("{error}") };
+        assert!(message.contains("worker-0 lacks"), "{message}");
+    }
+}

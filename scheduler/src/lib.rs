@@ -11,5 +11,7 @@
 pub mod door;
 pub mod shell;
 
+pub use manyhands_scheduler_core::Config;
+
 pub use door::{Client, ClientLink, Door, WorkerLink};
 pub use shell::Scheduler;

@@ -9,6 +9,9 @@ pub struct Config {
     pub seed: u64,
     /// Which policies are in force.
     pub policies: Policies,
+    /// Other workers can join. Where they cannot, as in local mode, what no worker can run fails at
+    /// once; else it waits for one that can.
+    pub workers_may_join: bool,
     /// Bytes a second that go from worker to worker: what placement reckons with.
     pub bandwidth: u64,
     /// Bytes of small values that are kept to be sent along with tasks that need them.
@@ -24,6 +27,7 @@ impl Default for Config {
             unix_offset_us: 0,
             seed: 0,
             policies: Policies::default(),
+            workers_may_join: true,
             bandwidth: 1 << 30,
             cache_limit: 64 << 20,
             lineage_limit: 256 << 20,

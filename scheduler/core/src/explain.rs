@@ -1,15 +1,15 @@
 //! Why a task is where it is, in words.
 
-use manyhands_proto::TaskId;
 use manyhands_proto::client::{Explanation, TaskState, ToClient};
 use manyhands_proto::worker::ToWorker;
+use manyhands_proto::{TaskId, WorkerId};
 
 use crate::action::Action;
 use crate::core::Core;
 use crate::objects::ObjRef;
 use crate::place::RESERVED_FROM;
 use crate::sessions::Speaker;
-use crate::slab::{SessionIdx, TaskIdx, WorkerIdx};
+use crate::slab::{OptIdx, SessionIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
 
 /// Inputs that are named in a reason; the others are counted.
@@ -164,17 +164,30 @@ impl Core {
     }
 
     fn why_infeasible(&self, task: TaskIdx) -> Option<String> {
-        let demand = self.options.get(self.tasks[task].options).demand;
-        let demand = self.options.demand(demand);
+        let (worker, missing) = self.lacking(self.tasks[task].options)?;
+        Some(format!(
+            "no worker can run it, it waits for one that can: for example {worker} lacks {missing}"
+        ))
+    }
+
+    /// Why no worker will ever run tasks with these options, if no other worker can join.
+    pub(crate) fn never_feasible(&self, options: OptIdx) -> Option<String> {
+        if self.config.workers_may_join {
+            return None;
+        }
+        let (worker, missing) = self.lacking(options)?;
+        Some(format!("{worker} lacks {missing}, and no other worker can join"))
+    }
+
+    /// If no worker has what tasks with these options ask for: one of them, and what it lacks.
+    fn lacking(&self, options: OptIdx) -> Option<(WorkerId, String)> {
+        let demand = self.options.demand(self.options.get(options).demand);
         let mut lacking = None;
         for (_, worker) in self.workers.iter() {
             let missing = demand.misses(&worker.spec)?;
             lacking.get_or_insert((worker.id, missing));
         }
-        let (worker, missing) = lacking?;
-        Some(format!(
-            "no worker can run it, it waits for one that can: for example {worker} lacks {missing}"
-        ))
+        lacking
     }
 
     fn where_done(&self, task: TaskIdx) -> String {

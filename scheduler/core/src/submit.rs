@@ -2,7 +2,7 @@
 
 use manyhands_proto::client::PutPlace;
 use manyhands_proto::graph::{GraphBatch, Input, TaskRow};
-use manyhands_proto::task::{Failed, TaskOptions};
+use manyhands_proto::task::{Failed, FailureKind, TaskOptions};
 use manyhands_proto::value::{INLINE_LIMIT, ObjectMeta};
 use manyhands_proto::{ObjectId, Time};
 use smallvec::SmallVec;
@@ -22,6 +22,8 @@ struct Resolved {
     lane: LaneIdx,
     sources: Vec<Option<LaneIdx>>,
     options: Vec<OptIdx>,
+    /// Why no worker can ever run tasks with these options, where that is known.
+    infeasible: Vec<Option<String>>,
     blob: BlobIdx,
 }
 
@@ -71,7 +73,39 @@ impl Core {
         {
             return Err(format!("task {last} is too far from the others of its lane"));
         }
+        self.check_repeats(session, batch)
+    }
+
+    /// A task that runs again names its children as its first attempt did. They must be the same
+    /// calls: another call under an old name would get the old call's result.
+    fn check_repeats(&mut self, session: SessionIdx, batch: &GraphBatch) -> Result<(), String> {
+        let known = self.lanes.find(batch.job, batch.lane).filter(|_| batch.lane.is_nested());
+        let Some(lane) = known else { return Ok(()) };
+        for (id, row, _, args) in batch.rows_with_parts() {
+            let Some(task) = self.lanes.get(lane, id.seq) else { continue };
+            let record = &self.tasks[task];
+            let function = self.sessions[session].functions[row.function as usize];
+            let args = &batch.args[args.start as usize..args.end as usize];
+            // What a task that nobody can need again was made of is forgotten.
+            let forgotten = record.flags.has(Flags::HOLLOW);
+            if record.function != function || !forgotten && self.args_of(record) != args {
+                let name = self.functions.name(record.function);
+                return Err(format!(
+                    "the task that submits was tried again, and what it submitted as {id} the first \
+                     time, a call of {name}, is now another call: tasks that submit must submit the \
+                     same calls in the same order whenever they run (does the order come from a \
+                     hash map, a clock or a random number?)"
+                ));
+            }
+        }
         Ok(())
+    }
+
+    fn args_of(&self, record: &Task) -> &[u8] {
+        match record.args.blob {
+            BlobIdx::NONE => &[],
+            blob => &self.blobs[blob].bytes[record.args.start as usize..record.args.end as usize],
+        }
     }
 
     /// Whether the session may name something in this lane of this job.
@@ -100,9 +134,11 @@ impl Core {
         let lane = self.lanes.find_or_make(job, batch.job, batch.lane);
         let sources = batch.sources.iter().map(|(job, lane)| self.lanes.find(*job, *lane));
         let sources = sources.collect();
-        let options = batch.options.iter().map(|options| self.options.intern(options)).collect();
+        let options: Vec<OptIdx> =
+            batch.options.iter().map(|options| self.options.intern(options)).collect();
+        let infeasible = options.iter().map(|options| self.never_feasible(*options)).collect();
         let blob = self.blobs.insert(Blob { bytes: batch.args.clone(), refs: 1 });
-        Resolved { lane, sources, options, blob }
+        Resolved { lane, sources, options, infeasible, blob }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a row, taken apart once")]
@@ -144,7 +180,12 @@ impl Core {
         self.count(job, |job| job.counts.submitted += 1);
         self.note_deadline(task, named);
         match self.link(task, batch, resolved, inputs) {
-            Ok(()) => self.count_missing(task),
+            Ok(()) => match &resolved.infeasible[row.options as usize] {
+                None => self.count_missing(task),
+                Some(message) => {
+                    self.fail(task, FailureKind::Infeasible { message: message.clone() });
+                }
+            },
             Err(failed) => self.fail_with(task, failed),
         }
         task
