@@ -54,8 +54,8 @@ pub struct Client {
     pub keeps_us: u64,
     /// Messages may reach it twice.
     pub lenient: bool,
-    /// It has let go of everything and said so.
-    pub closed: bool,
+    /// It has let go of everything.
+    done: bool,
     /// It is gone.
     pub lost: bool,
     /// Results that it has looked at.
@@ -86,7 +86,7 @@ impl Client {
             told: BTreeSet::new(),
             placing: 0,
             keeps_us: 0,
-            closed: false,
+            done: false,
             lost: false,
             checked: 0,
             explanations: Vec::new(),
@@ -117,7 +117,7 @@ impl Client {
             self.act(deed, &mut puts, world);
         }
         self.release_some(world);
-        self.close(world);
+        self.done |= self.script.is_empty() && self.held.is_empty() && self.placing == 0;
         puts
     }
 
@@ -178,11 +178,11 @@ impl Client {
         }
     }
 
-    fn close(&mut self, world: &mut World) {
-        if self.closed || !self.script.is_empty() || !self.held.is_empty() || self.placing > 0 {
+    /// Its jobs get no more tasks.
+    pub fn close_jobs(&mut self, world: &mut World) {
+        if self.lost {
             return;
         }
-        self.closed = true;
         for job in self.jobs.clone() {
             self.say(FromClient::CloseJob { job }, world);
         }
@@ -288,6 +288,6 @@ impl Client {
 
     /// Whether all that it was to do is done.
     pub fn is_done(&self) -> bool {
-        self.closed || self.lost
+        self.done || self.lost
     }
 }

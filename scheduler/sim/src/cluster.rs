@@ -33,8 +33,20 @@ pub struct Cluster {
     /// Sanity is checked after so many steps of a core.
     sanity_every: u32,
     steps: u32,
-    /// Everything that clients wanted has ended, and they have let go.
-    settled_at: Option<Time>,
+    ending: Ending,
+}
+
+/// How far the end of a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Somebody still waits for something.
+    NotYet,
+    /// Clients have let go of everything; their jobs are still open.
+    Released,
+    /// Their jobs are closed as well.
+    Closed,
+    /// Nothing was left.
+    Over,
 }
 
 /// What came of a run that went well.
@@ -126,7 +138,7 @@ impl Cluster {
             actions: ActionLog::default(),
             sanity_every,
             steps: 0,
-            settled_at: None,
+            ending: Ending::NotYet,
         }
     }
 
@@ -143,22 +155,15 @@ impl Cluster {
             if let Some(failure) = self.world.failure.take() {
                 return Err(failure);
             }
-            if self.is_over() {
-                return self.close();
+            if self.ending == Ending::Over {
+                return Ok((self.outline(), self.world.record));
             }
+            self.settle();
             if now.since(self.world.record.progress) > HANG_US {
                 break;
             }
         }
-        if self.settled_at.is_some() { self.close() } else { Err(self.describe_hang()) }
-    }
-
-    /// Clients have let go of everything, and the news has had time to reach everybody.
-    fn is_over(&mut self) -> bool {
-        if self.settled_at.is_none() && self.clients.iter().all(Client::is_done) {
-            self.settled_at = Some(self.world.now);
-        }
-        self.settled_at.is_some_and(|at| self.world.now.since(at) > 10_000_000)
+        Err(self.describe_hang())
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -175,6 +180,7 @@ impl Cluster {
             Happening::ClientStep(client) => self.client_step(client),
             Happening::ClientLost(client) => self.lose_client(client),
             Happening::WorkerLost(worker) => self.lose_worker(worker),
+            Happening::Settled => self.settled(),
             other => self.in_a_worker(other),
         }
     }
@@ -239,10 +245,16 @@ impl Cluster {
         world.depart_worker(number, out);
         let worker = WorkerId(number as u32);
         for message in arrival.down {
-            if peer.link.twice(&mut world.rng) {
-                peer.deliver(worker::Event::FromScheduler(message.clone()), world);
+            let event = worker::Event::FromScheduler(message);
+            if self.workers[number].link.twice(&mut self.world.rng) {
+                self.workers[number].deliver(event.clone(), &mut self.world);
+                // Half of the repeated ones come when the first has had its effect.
+                if self.world.rng.below(2) == 0 {
+                    self.workers[number].wake_at(self.world.now, &mut self.world);
+                    self.worker_turn(number);
+                }
             }
-            peer.deliver(worker::Event::FromScheduler(message), world);
+            self.workers[number].deliver(event, &mut self.world);
         }
         for message in arrival.up {
             let twice = self.workers[number].link.twice(&mut self.world.rng);
@@ -272,6 +284,11 @@ impl Cluster {
     fn reach_scheduler(&mut self, event: scheduler::Event, twice: bool) {
         if twice {
             self.inbox.push(event.clone());
+            // Half of the repeated ones come when the first has had its effect.
+            if self.world.rng.below(2) == 0 {
+                self.wake_scheduler(self.world.now);
+                self.scheduler_turn();
+            }
         }
         self.inbox.push(event);
         let us = self.world.rng.below(self.world.faults.turn_us + 1);

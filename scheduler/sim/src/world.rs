@@ -67,6 +67,8 @@ pub enum Happening {
     ClientStep(usize),
     /// A worker's machine is lost.
     WorkerLost(usize),
+    /// The news that clients have let go of everything has had time to reach everybody.
+    Settled,
     /// A client is gone without a word.
     ClientLost(usize),
 }

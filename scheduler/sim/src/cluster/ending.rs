@@ -2,13 +2,41 @@
 
 use super::*;
 
+/// Microseconds that news gets to reach everybody.
+const SETTLE_US: u64 = 10_000_000;
+
 impl Cluster {
-    /// Everything has ended: nothing may be left anywhere.
-    pub(super) fn close(self) -> Result<(Outline, Record), String> {
+    /// When clients have let go of everything the news gets time to reach everybody.
+    pub(super) fn settle(&mut self) {
+        if self.ending == Ending::NotYet && self.clients.iter().all(Client::is_done) {
+            self.ending = Ending::Released;
+            self.world.after(SETTLE_US, Happening::Settled);
+        }
+    }
+
+    /// Nothing may be left anywhere: not when all handles are released, and not when the jobs are
+    /// closed.
+    pub(super) fn settled(&mut self) {
+        let leaks = self.leaks();
+        if !leaks.is_empty() {
+            return self.world.fail(format!("leaks: {}", leaks.join("; ")));
+        }
+        if self.ending == Ending::Closed {
+            self.ending = Ending::Over;
+            return;
+        }
+        self.ending = Ending::Closed;
+        for client in &mut self.clients {
+            client.close_jobs(&mut self.world);
+        }
+        self.world.after(SETTLE_US, Happening::Settled);
+    }
+
+    fn leaks(&self) -> Vec<String> {
         let mut leaks = Vec::new();
         let known = self.scheduler.tasks_known();
         if known > 0 {
-            leaks.push(format!("the scheduler still knows {known} tasks and objects"));
+            leaks.push(format!("the scheduler still knows {known} tasks and values"));
         }
         for (number, worker) in self.workers.iter().enumerate().filter(|(_, worker)| worker.alive) {
             let remains = worker.store.remains();
@@ -21,11 +49,8 @@ impl Cluster {
                 ));
             }
         }
-        if !leaks.is_empty() {
-            leaks.truncate(5);
-            return Err(format!("leaks: {}", leaks.join("; ")));
-        }
-        Ok((self.outline(), self.world.record))
+        leaks.truncate(5);
+        leaks
     }
 
     pub(super) fn outline(&self) -> Outline {
