@@ -4,7 +4,7 @@
 use std::sync::Weak;
 use std::time::Instant;
 
-use manyhands_proto::value::{ObjectMeta, Value};
+use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
 
 use crate::session::Session;
@@ -28,6 +28,17 @@ pub struct LocalStats {
     pub peak_executors: usize,
 }
 
+/// Where an object lies: [`Outcome::Stored`](manyhands_proto::client::Outcome::Stored).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// How to read it.
+    pub codec: Codec,
+    /// Encoded size in bytes.
+    pub size: u64,
+    /// Who has it; never empty.
+    pub workers: Vec<WorkerId>,
+}
+
 /// A link between one [`Session`] and a scheduler.
 ///
 /// What the session has to say gathers in its outbox; [`Connection::poke`] says that there is
@@ -47,8 +58,9 @@ pub trait Connection: Send + Sync {
     /// next [`Session::drain`].
     fn poke(&self);
 
-    /// The bytes of an object that lies in a store. May wait for the disk.
-    fn read_stored(&self, object: ObjectId) -> Result<Value, String>;
+    /// The bytes of an object that lies in the stores of these workers. May wait for the disk, or
+    /// for a network.
+    fn read_stored(&self, object: ObjectId, stored: &Stored) -> Result<Value, String>;
 
     /// Copies a large value into the store of a worker, which is returned. The session says
     /// [`Put`](manyhands_proto::client::FromClient::Put) right after.
@@ -84,6 +96,12 @@ pub trait Connection: Send + Sync {
     /// process has one thread. A future of such a session has to wait in `poll`.
     fn is_pumped(&self) -> bool {
         false
+    }
+
+    /// The hash of the program that its functions belong to; 0 where the workers' own program is
+    /// the same.
+    fn program(&self) -> u128 {
+        0
     }
 
     /// How full the cluster in this process is; `None` if it is not in this process.

@@ -62,7 +62,7 @@ mod value;
 pub use args::IntoArg;
 pub use builder::Builder;
 pub use client::Client;
-pub use connection::{Connection, LocalStats};
+pub use connection::{Connection, LocalStats, Stored};
 pub use error::{Error, TaskError};
 pub use handle::{Handle, HandleFuture};
 pub use lazy::{Lazy, Parts};

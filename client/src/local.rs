@@ -22,7 +22,7 @@ use manyhands_worker::{Census, Mail, Shelf, Worker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::builder::Builder;
-use crate::connection::{Connection, LocalStats};
+use crate::connection::{Connection, LocalStats, Stored};
 use crate::session::{Ends, Session};
 
 /// A cluster within this process, and the one session with it.
@@ -101,7 +101,7 @@ impl Connection for Cluster {
         let _ = self.link.poke();
     }
 
-    fn read_stored(&self, object: ObjectId) -> Result<Value, String> {
+    fn read_stored(&self, object: ObjectId, _stored: &Stored) -> Result<Value, String> {
         self.shelf.read(object).map_err(|error| error.to_string())
     }
 
@@ -205,6 +205,7 @@ fn spec(builder: Builder) -> io::Result<WorkerSpec> {
         resources: Resources { millicores: slots.saturating_mul(1000), memory, named },
         labels: builder.labels,
         store_limit: builder.store_limit.unwrap_or(memory / 3),
+        ..WorkerSpec::default()
     })
 }
 

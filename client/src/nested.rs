@@ -10,7 +10,7 @@ use manyhands_proto::value::{ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
 
 use crate::client::Client;
-use crate::connection::Connection;
+use crate::connection::{Connection, Stored};
 use crate::session::Session;
 
 thread_local! {
@@ -144,7 +144,7 @@ impl Connection for TaskLink {
         context::flush();
     }
 
-    fn read_stored(&self, object: ObjectId) -> Result<Value, String> {
+    fn read_stored(&self, object: ObjectId, _stored: &Stored) -> Result<Value, String> {
         context::read_stored(object).map_err(|error| error.to_string())
     }
 

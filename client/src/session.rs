@@ -21,7 +21,7 @@ use manyhands_proto::value::{Codec, INLINE_LIMIT, ObjectMeta, Value};
 use manyhands_proto::{JobId, ObjectId, TaskId};
 use uuid::Uuid;
 
-use crate::connection::{Connection, LocalStats};
+use crate::connection::{Connection, LocalStats, Stored};
 use crate::error::{Error, TaskError};
 use crate::handle::{Reader, Reference, decode_for};
 use crate::output::Printer;
@@ -337,9 +337,10 @@ impl Session {
     fn read<T: Data>(self: &Arc<Self>, key: Key, outcome: Outcome) -> Result<T, Error> {
         let value = match outcome {
             Outcome::Value(value) => value,
-            Outcome::Stored { .. } => {
+            Outcome::Stored { codec, size, workers } => {
                 let object = self.object(key);
-                let read = self.connection.read_stored(object);
+                let stored = Stored { codec, size, workers };
+                let read = self.connection.read_stored(object, &stored);
                 read.map_err(|message| Error::Unreadable { object, message })?
             }
             Outcome::Failed(failed) => {

@@ -11,7 +11,7 @@ use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
 
 use crate::client::Client;
-use crate::connection::Connection;
+use crate::connection::{Connection, Stored};
 use crate::session::Session;
 
 #[manyhands::task]
@@ -58,7 +58,7 @@ impl Connection for Fake {
         }
     }
 
-    fn read_stored(&self, object: ObjectId) -> Result<Value, String> {
+    fn read_stored(&self, object: ObjectId, _stored: &Stored) -> Result<Value, String> {
         self.stored.lock().unwrap().get(&object).cloned().ok_or_else(|| "it is gone".to_owned())
     }
 

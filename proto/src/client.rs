@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::GraphBatch;
 use crate::ids::{FunctionId, JobId, ObjectId, TaskId, WorkerId};
+use crate::inspect::{Answer, Question};
 use crate::task::Failed;
 use crate::value::{Codec, ObjectMeta, Value};
+use crate::worker::Peer;
 
 /// From a client to the scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +84,32 @@ pub enum FromClient {
         /// The job.
         job: JobId,
     },
+    /// Asks about the cluster. Answered by [`ToClient::Answer`].
+    Ask {
+        /// Chosen by the client, repeated in the answer.
+        query: u64,
+        /// What.
+        question: Question,
+    },
+    /// Stops all tasks of a job, as [`FromClient::Cancel`] does, whoever submitted them.
+    CancelJob {
+        /// The job.
+        job: JobId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Asks a worker to drain and leave.
+    Drain {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A program that [`ToClient::SendProgram`] asked for could not be sent.
+    ProgramFailed {
+        /// Hash of the binary.
+        program: u128,
+        /// Why, for people.
+        message: String,
+    },
 }
 
 /// A function as the scheduler and the workers know it.
@@ -152,6 +180,28 @@ pub enum ToClient {
     Refused {
         /// Why, and what to do.
         message: String,
+    },
+    /// Answer to [`FromClient::Ask`].
+    Answer {
+        /// As asked.
+        query: u64,
+        /// What is known.
+        answer: Answer,
+    },
+    /// A worker needs the program whose functions this session has described: it is to be sent
+    /// there, over the worker's data link.
+    SendProgram {
+        /// Hash of the binary.
+        program: u128,
+        /// To whom.
+        worker: WorkerId,
+    },
+    /// The workers, before the first message that names them, and those that are gone.
+    Workers {
+        /// New ones, or with new addresses.
+        peers: Vec<Peer>,
+        /// Will not come back under these ids.
+        gone: Vec<WorkerId>,
     },
 }
 

@@ -13,6 +13,8 @@
 //! - [`client`]: the conversation between a client and the scheduler.
 //! - [`worker`]: the conversation between the scheduler and a worker.
 //! - [`executor`]: the protocol between a worker and its executors.
+//! - [`inspect`]: what people ask about a cluster, and the answers.
+//! - [`link`]: how a link between machines begins, and what its frames are.
 //! - [`session`]: frames numbered, repeated and put in order again over links that break.
 //! - [`frame`]: length-prefixed MessagePack frames, and the hello with its version rule.
 
@@ -21,6 +23,8 @@ pub mod executor;
 pub mod frame;
 pub mod graph;
 pub mod ids;
+pub mod inspect;
+pub mod link;
 pub mod session;
 pub mod task;
 pub mod time;

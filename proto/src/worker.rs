@@ -1,9 +1,11 @@
 //! The conversation between the scheduler and a worker.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 use crate::client::{Explanation, FromClient, FunctionSpec, Stream, ToClient};
 use crate::ids::{ObjectId, TaskId, WorkerId};
@@ -11,7 +13,7 @@ use crate::task::{FailureKind, Resources, TaskOptions};
 use crate::value::{ObjectMeta, Value};
 
 /// What a worker tells of itself when it joins.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerSpec {
     /// A name for people.
     pub name: String,
@@ -21,6 +23,23 @@ pub struct WorkerSpec {
     pub labels: Vec<(String, String)>,
     /// Bytes that its object store may keep in memory.
     pub store_limit: u64,
+    /// Where other workers and clients reach its objects; empty in local mode.
+    pub addresses: Vec<SocketAddr>,
+    /// Names its machine: workers with the same one share memory bandwidth and not a network.
+    pub host: String,
+    /// What programs it can run, for people: architecture, system, C library.
+    pub platform: String,
+}
+
+/// How workers and clients reach a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Where it listens for whoever wants objects, the best first.
+    pub addresses: Vec<SocketAddr>,
+    /// Its machine: see [`WorkerSpec::host`].
+    pub host: String,
 }
 
 /// From the scheduler to a worker.
@@ -72,6 +91,40 @@ pub enum ToWorker {
         /// The task.
         task: TaskId,
     },
+    /// Other workers, before the first message that names them; told again when one's addresses
+    /// change.
+    Peers {
+        /// The workers.
+        peers: Vec<Peer>,
+    },
+    /// These workers are gone, and will not come back under these ids.
+    PeersGone {
+        /// The workers.
+        workers: Vec<WorkerId>,
+    },
+    /// Asks for a copy of an object, which leaves the place where it lies. Answered by
+    /// [`FromWorker::Copied`] or [`FromWorker::CopyFailed`].
+    Copy {
+        /// The object.
+        object: ObjectId,
+        /// Encoded size in bytes.
+        size: u64,
+        /// Who has it; never empty.
+        workers: Vec<WorkerId>,
+    },
+    /// Answer to [`FromWorker::NeedProgram`]: who has the program, or why nobody can give it. A
+    /// worker that is told of nobody is about to get it from a client, through its data link.
+    Program {
+        /// Hash of the binary.
+        program: u128,
+        /// Workers that have it, or what to tell the tasks that need it.
+        source: Result<Vec<WorkerId>, String>,
+    },
+    /// Asks the worker to drain: to take no more tasks, and to leave when it is told to. A worker
+    /// that was told to end by its own machine says [`FromWorker::Draining`] unasked.
+    Drain,
+    /// Nothing that is needed lies or runs only there: it can go.
+    Leave,
 }
 
 /// A task to run.
@@ -204,8 +257,41 @@ pub enum FromWorker {
         /// State and reason.
         explanation: Explanation,
     },
-    /// How full the worker is. Sent when it changes by much, and as a heartbeat.
+    /// How full the worker is. Sent when it changes by much.
     Status(WorkerStatus),
+    /// The worker wants to go: it is to be given no more tasks, what has not begun there is to run
+    /// elsewhere, and what lies only there is to be copied. Answered by [`ToWorker::Leave`] in the
+    /// end.
+    Draining,
+    /// An input of a task cannot be had from any worker that was named: the task is handed back, and
+    /// has not run. It is to be placed again, with what is known of its inputs by then.
+    Missing {
+        /// The task.
+        task: TaskId,
+        /// Which attempt of it.
+        attempt: u32,
+        /// The input.
+        object: ObjectId,
+        /// Why, for people.
+        message: String,
+    },
+    /// Answer to [`ToWorker::Copy`]: none was made.
+    CopyFailed {
+        /// The object.
+        object: ObjectId,
+        /// Why, for people.
+        message: String,
+    },
+    /// A task needs a program that is not here. Answered by [`ToWorker::Program`].
+    NeedProgram {
+        /// Hash of the binary.
+        program: u128,
+    },
+    /// A program is here now, checked, and can be had from here.
+    HasProgram {
+        /// Hash of the binary.
+        program: u128,
+    },
 }
 
 /// How full a worker is.
@@ -217,6 +303,8 @@ pub struct WorkerStatus {
     pub spilled: u64,
     /// Executor processes, blocked ones included.
     pub executors: u32,
+    /// Bytes a second that lately came from other workers: a moving average; 0 when none did.
+    pub bandwidth: u64,
 }
 
 /// The end of one attempt.

@@ -109,6 +109,7 @@ impl Bench {
                 resources: Resources { millicores, memory: 64 << 30, named: Vec::new() },
                 labels: Vec::new(),
                 store_limit: 16 << 30,
+                ..WorkerSpec::default()
             };
             self.tell(Event::WorkerJoined { worker: WorkerId(number), spec });
             self.workers.push(Worker::default());

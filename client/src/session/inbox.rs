@@ -88,6 +88,9 @@ impl Session {
                     }
                 }
                 ToClient::Progress { job, counts } => state.on_progress(job, counts),
+                ToClient::Answer { .. } => {}
+                // The connection has dealt with these.
+                ToClient::SendProgram { .. } | ToClient::Workers { .. } => {}
                 ToClient::Refused { message } => {
                     state.refused = Some(message);
                     state.waiters.take_all(&mut woken);

@@ -153,6 +153,7 @@ impl Core {
             Event::ClientLost { session } => self.on_client_lost(session, out),
             Event::WorkerJoined { worker, spec } => self.on_worker_joined(worker, spec, out),
             Event::WorkerLost { worker } => self.on_worker_lost(worker, out),
+            Event::WorkerAway { .. } | Event::WorkerBack { .. } => {}
             Event::FromClient { session, message } => {
                 if let Some(session) = self.session_ids.get(&session).copied() {
                     self.on_client_message(session, message, out);
@@ -193,6 +194,10 @@ impl Core {
             FromClient::Explain { query, task } => self.on_explain(session, query, task, out),
             FromClient::Watch { job } => self.on_watch(session, job, out),
             FromClient::CloseJob { job } => self.on_job_closed(session, job, out),
+            FromClient::Ask { .. }
+            | FromClient::CancelJob { .. }
+            | FromClient::Drain { .. }
+            | FromClient::ProgramFailed { .. } => {}
         }
     }
 
@@ -220,6 +225,11 @@ impl Core {
             FromWorker::Explained { query, explanation } => {
                 self.on_explained(worker, query, explanation, out)
             }
+            FromWorker::Draining
+            | FromWorker::Missing { .. }
+            | FromWorker::CopyFailed { .. }
+            | FromWorker::NeedProgram { .. }
+            | FromWorker::HasProgram { .. } => {}
             FromWorker::Status(status) => {
                 self.workers[worker].status = status;
                 self.workers[worker].stored_since = 0;

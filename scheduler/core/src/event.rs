@@ -32,6 +32,17 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
+    /// A worker's link is broken; it may come back until its grace time is over. Until then it gets
+    /// no tasks, and what it has stays with it.
+    WorkerAway {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// It has come back, with all that it ran and held.
+    WorkerBack {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// A client said something. Content that breaks the rules is answered with `Refused` and
     /// changes nothing.
     FromClient {

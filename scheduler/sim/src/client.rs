@@ -207,7 +207,10 @@ impl Client {
             ToClient::Refused { message } => {
                 world.fail(format!("client {} was refused: {message}", self.number));
             }
-            ToClient::Output { .. } => {}
+            ToClient::Output { .. }
+            | ToClient::Answer { .. }
+            | ToClient::SendProgram { .. }
+            | ToClient::Workers { .. } => {}
         }
         to_find
     }

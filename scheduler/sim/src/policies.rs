@@ -172,6 +172,7 @@ fn config(number: usize, store_limit: u64) -> worker::Config {
         resources: Resources { millicores: SLOTS * 1000, ..Resources::default() },
         labels: Vec::new(),
         store_limit,
+        ..WorkerSpec::default()
     };
     let prestart = vec![Runtime::Rust { program: 0 }];
     worker::Config { prestart, ..worker::Config::new(spec) }

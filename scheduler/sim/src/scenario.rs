@@ -183,6 +183,7 @@ fn workers(plan: &Plan, extent: &Extent, rng: &mut Rng) -> Vec<worker::Config> {
             },
             labels: features::labels(number),
             store_limit: if tight { (needed * 3).max(8 << 20) } else { 8 << 30 },
+            ..WorkerSpec::default()
         };
         configs.push(worker::Config::new(spec));
     }

@@ -208,6 +208,12 @@ impl Core {
                 }
             }
             ToWorker::Explain { query, task } => self.on_explain(now, query, task, out),
+            ToWorker::Peers { .. }
+            | ToWorker::PeersGone { .. }
+            | ToWorker::Copy { .. }
+            | ToWorker::Program { .. }
+            | ToWorker::Drain
+            | ToWorker::Leave => {}
         }
     }
 

@@ -122,6 +122,7 @@ impl Core {
 
     fn status(&self) -> WorkerStatus {
         WorkerStatus {
+            bandwidth: 0,
             store_used: self.used(),
             spilled: self.objects.spilled,
             executors: self.processes(),

@@ -42,6 +42,7 @@ pub(crate) fn spec(slots: u32) -> WorkerSpec {
         resources: Resources { millicores: slots * 1000, ..Resources::default() },
         labels: Vec::new(),
         store_limit: 1 << 30,
+        ..WorkerSpec::default()
     }
 }
 

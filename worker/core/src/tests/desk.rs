@@ -26,6 +26,7 @@ pub(super) fn config(slots: u32, store_limit: u64) -> Config {
         resources: Resources { millicores: slots * 1000, memory: 0, named: Vec::new() },
         labels: Vec::new(),
         store_limit,
+        ..WorkerSpec::default()
     })
 }
 
