@@ -148,6 +148,8 @@ pub struct WorkerInfo {
     pub status: WorkerStatus,
     /// Whether it gets tasks.
     pub state: WorkerState,
+    /// In words, how long it has been away, or what keeps it from leaving. Empty if it is active.
+    pub note: String,
     /// Tasks that are with it.
     pub assigned: u32,
     /// Thousandths of cores that they have.
