@@ -107,19 +107,38 @@ pub enum Key {
     Program(u128),
 }
 
+/// Bytes of a chunk: what one request on a data link gets at most. An object consists of chunks,
+/// counted from 0, of which the last may be shorter; an empty one has one chunk, of no bytes.
+pub const CHUNK: u64 = 4 << 20;
+
+/// Bytes of [`Wanted::bits`] at most: 128 GiB of an object.
+pub const WANTED_LIMIT: usize = 4 << 10;
+
+/// The chunks that an asker has not got and is not getting.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The chunk that the lowest bit of the first byte stands for.
+    pub first: u32,
+    /// One bit for each chunk from there on.
+    pub bits: Bytes,
+    /// Of those that would do as well, this one or the next after it, cyclically.
+    pub prefer: u32,
+}
+
 /// The first frame of a stream on a data link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Some of an object's bytes.
+    /// One chunk of an object: whichever of those that the asker lacks the giver has, and has given
+    /// away least often. So the copies of different askers differ, and they can help each other.
     Get {
         /// Of what.
         key: Key,
         /// The asker's own worker id, if it is one: others may be sent to it for what it has got.
         asker: Option<WorkerId>,
-        /// From this byte.
-        offset: u64,
-        /// So many at most.
-        length: u64,
+        /// The asker does not know codec and handles yet.
+        meta: bool,
+        /// What it lacks.
+        wanted: Wanted,
     },
     /// An object or program for this worker to keep. The bytes follow the answer.
     Put {
@@ -133,21 +152,24 @@ pub enum Request {
 /// The first frame of the answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
-    /// `length` bytes from `offset` follow: as much of what was asked for as is there and may be
-    /// sent at one time, at least one byte unless the object is empty.
+    /// The bytes of a chunk follow, and the end of the stream. An asker that has got it from
+    /// elsewhere in the meantime stops the stream and asks again.
     Bytes {
-        /// Codec, size and handles.
-        meta: ObjectMeta,
-        /// Where they begin.
-        offset: u64,
-        /// How many follow.
-        length: u64,
+        /// Which chunk.
+        chunk: u32,
+        /// Bytes of the whole.
+        size: u64,
+        /// Codec, size and handles, if they were asked for.
+        meta: Option<ObjectMeta>,
         /// Others that have some of it, or are about to.
         others: Vec<WorkerId>,
     },
-    /// It is coming here and those bytes have not come yet, or too many are being served.
+    /// Not now; it is to be asked for again.
     Later {
-        /// Others that have some of it.
+        /// All of it is here, and too many are being served. Not `whole`: it is coming here, and
+        /// nothing that was asked for has come yet.
+        whole: bool,
+        /// Others that have some of it, or are about to.
         others: Vec<WorkerId>,
     },
     /// The bytes of a put may follow; the worker answers once more when all have come.
