@@ -1,12 +1,22 @@
 //! Links between the parts of manyhands. In one process messages cross [`mailbox`]es as they are;
-//! between machines they will cross QUIC.
+//! between machines they cross QUIC (feature `quic`).
 //!
 //! # Layout
 //! - [`clock`]: where a daemon's time comes from.
 //! - [`mailbox`]: a queue that a loop sleeps on, and the trait that whoever is told things implements.
+//! - `keys`: the cluster's secret, and the keys and tokens that follow from it.
+//! - `address`: where a scheduler is: `manyhands://TOKEN@HOST:PORT`.
+//! - `quic`: endpoints, and who may talk to whom.
 
 pub mod clock;
 pub mod mailbox;
+
+#[cfg(feature = "quic")]
+pub mod address;
+#[cfg(feature = "quic")]
+pub mod keys;
+#[cfg(feature = "quic")]
+pub mod quic;
 
 pub use clock::Clock;
 pub use mailbox::{Closed, Mailbox, Receive, Sender, Source, Waker};
