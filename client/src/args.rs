@@ -65,7 +65,7 @@ pub(crate) struct Large {
 
 impl Large {
     /// Its object in this session, where it is put the first time.
-    pub(crate) fn put(&self, session: &Arc<Session>, job: u16) -> Result<Reference, Error> {
+    pub(crate) fn put(&self, session: &Arc<Session>, job: u32) -> Result<Reference, Error> {
         let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
         match &*put {
             Some(reference) if Arc::ptr_eq(&reference.session, session) => Ok(reference.clone()),

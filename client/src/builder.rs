@@ -70,7 +70,7 @@ impl Builder {
         let name = self.name.clone().unwrap_or_else(program);
         let connection =
             crate::local::start(self).map_err(|error| Error::Start(std::sync::Arc::new(error)))?;
-        Client::connect(connection, &name)
+        Client::over(connection, &name)
     }
 }
 

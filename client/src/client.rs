@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use manyhands_proto::TaskId;
 use manyhands_proto::client::{Explanation, JobCounts, Stream};
+use manyhands_proto::{JobId, TaskId};
 
 use crate::args::encode_put;
 use crate::builder::Builder;
@@ -30,7 +30,8 @@ use manyhands_proto::value::Codec;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) session: Arc<Session>,
-    pub(crate) job: u16,
+    pub(crate) job: u32,
+    id: JobId,
 }
 
 impl Client {
@@ -48,27 +49,31 @@ impl Client {
     }
 
     /// A client with a job of its own over some connection.
-    pub fn connect(connection: Arc<dyn Connection>, name: &str) -> Result<Client, Error> {
-        let session = Session::open(connection);
-        let job = session.open_job(name.to_owned(), 1)?;
-        Ok(Client { session, job })
+    pub fn over(connection: Arc<dyn Connection>, name: &str) -> Result<Client, Error> {
+        Client::of(Session::open(connection), name, 1)
     }
 
-    /// A client of a job that is open.
-    pub(crate) fn within(session: Arc<Session>, job: u16) -> Client {
-        Client { session, job }
+    /// A client with a job of its own in a session.
+    pub(crate) fn of(session: Arc<Session>, name: &str, weight: u32) -> Result<Client, Error> {
+        let (job, id) = session.open_job(name.to_owned(), weight)?;
+        Ok(Client { session, job, id })
+    }
+
+    /// A client of the running task's job.
+    pub(crate) fn within(session: Arc<Session>, id: JobId) -> Client {
+        let job = session.join_job(id);
+        Client { session, job, id }
     }
 
     /// A client of another job in the same cluster. Jobs share the slots by their weights: one of
     /// weight 2 gets twice the slots of one of weight 1 while both have work.
     pub fn job(&self, name: &str, weight: u32) -> Result<Client, Error> {
-        let job = self.session.open_job(name.to_owned(), weight)?;
-        Ok(Client { session: self.session.clone(), job })
+        Client::of(self.session.clone(), name, weight)
     }
 
     /// The id of its job.
-    pub fn job_id(&self) -> manyhands_proto::JobId {
-        self.session.job_id(self.job)
+    pub fn job_id(&self) -> JobId {
+        self.id
     }
 
     /// The job gets no more tasks: what this session holds of it is released, and what nobody else

@@ -99,6 +99,24 @@ pub enum Error {
         /// What was asked for.
         parts: usize,
     },
+    /// The job of this client was closed.
+    #[error("the job of this client was closed: open another with `Client::job`")]
+    JobClosed,
+    /// A session opens only so many jobs in its life.
+    #[error("a session opens at most {limit} jobs: connect again for more")]
+    TooManyJobs {
+        /// How many.
+        limit: usize,
+    },
+    /// What was asked about is not there.
+    #[error("{message}")]
+    Unknown {
+        /// The scheduler's words.
+        message: String,
+    },
+    /// The scheduler answered another question than the one that was asked.
+    #[error("the scheduler answered another question than the one that was asked (a bug)")]
+    Answer,
     /// The cluster could not be started.
     #[error("the local cluster cannot start: {0}")]
     Start(Arc<std::io::Error>),

@@ -41,7 +41,7 @@ pub(crate) struct Rare {
 /// Where a node was submitted. Does not hold the results: whoever has a handle does.
 pub(crate) struct Submitted {
     pub(crate) session: std::sync::Weak<crate::session::Session>,
-    pub(crate) job: u16,
+    pub(crate) job: u32,
     pub(crate) seq: u64,
 }
 

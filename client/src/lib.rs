@@ -26,6 +26,7 @@
 //!
 //! # Layout
 //! - `client`: what a program holds: compute, submit, get, put, wait, cancel.
+//! - `cluster`: what people ask of a cluster and its jobs and workers.
 //! - `lazy`, `args`, `handle`: calls, what can be given to them, and references to results.
 //! - `graph`: building, ordering and drawing graphs.
 //! - `map`: a function over an iterator, with a bounded window.
@@ -40,6 +41,7 @@ extern crate self as manyhands;
 mod args;
 mod builder;
 mod client;
+mod cluster;
 mod connection;
 mod error;
 pub mod graph;
@@ -62,6 +64,7 @@ mod value;
 pub use args::IntoArg;
 pub use builder::Builder;
 pub use client::Client;
+pub use cluster::{Cluster, Listed, Logs, inspect};
 pub use connection::{Connection, LocalStats, Stored};
 pub use error::{Error, TaskError};
 pub use handle::{Handle, HandleFuture};
@@ -69,7 +72,7 @@ pub use lazy::{Lazy, Parts};
 pub use manyhands_macros::task;
 pub use manyhands_proto::client::{Explanation, JobCounts, Stream, TaskState};
 pub use manyhands_proto::task::FailureKind;
-pub use manyhands_proto::{JobId, ObjectId, TaskId};
+pub use manyhands_proto::{JobId, Lane, ObjectId, TaskId, WorkerId};
 pub use map::{AsCompleted, Map};
 pub use nested::{current, is_cancelled};
 pub use session::{Ends, Session};

@@ -42,8 +42,7 @@ pub fn current() -> Option<Client> {
             return Some(client.clone());
         }
         let session = Session::open(Arc::new(TaskLink::new(current)));
-        let job = session.join_job(current.task.job);
-        let client = Client::within(session, job);
+        let client = Client::within(session, current.task.job);
         sessions.push((current, client.clone()));
         Some(client)
     })

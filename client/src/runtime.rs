@@ -291,7 +291,7 @@ impl Call {
         client: &Client,
         outputs: u16,
     ) -> Result<smallvec::SmallVec<[Reference; 1]>, Error> {
-        let Client { session, job } = client;
+        let Client { session, job, .. } = client;
         if let Some(error) = self.args.error {
             return Err(*error);
         }

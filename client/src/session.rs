@@ -4,8 +4,10 @@
 //! thread that brings ends once per batch. What is to be said gathers in the outbox, and leaves when
 //! the other side takes it ([`Session::drain`]).
 
+mod asking;
 mod forming;
 mod inbox;
+mod jobs;
 mod state;
 mod table;
 mod waiting;
@@ -68,10 +70,9 @@ pub(crate) struct Call<'a> {
 impl Session {
     /// A session over a connection, which is attached to it.
     pub fn open(connection: Arc<dyn Connection>) -> Arc<Session> {
-        let lane = connection.lane();
         let session = Arc::new(Session {
+            state: Mutex::new(State::new(connection.clone())),
             connection,
-            state: Mutex::new(State::new(lane)),
             drained: Condvar::new(),
             printer: Printer::default(),
         });
@@ -102,40 +103,48 @@ impl Session {
     }
 
     /// Opens a job; its number in this session.
-    pub(crate) fn open_job(&self, name: String, weight: u32) -> Result<u16, Error> {
+    pub(crate) fn open_job(&self, name: String, weight: u32) -> Result<(u32, JobId), Error> {
         let job = JobId(Uuid::now_v7());
         let mut state = self.lock();
         state.check_open()?;
+        let number = state.jobs.add(job)?;
         state.outbox.push(FromClient::OpenJob { job, name, weight: weight.max(1) });
-        let number = state.add_job(job);
         self.poke(state);
-        Ok(number)
+        Ok((number, job))
     }
 
     /// Takes in a job that is open already: that of the running task.
-    pub(crate) fn join_job(&self, job: JobId) -> u16 {
-        self.lock().add_job(job)
+    pub(crate) fn join_job(&self, job: JobId) -> u32 {
+        self.lock().jobs.add(job).expect("a task's session has one job")
     }
 
-    pub(crate) fn job_id(&self, job: u16) -> JobId {
-        self.lock().jobs[job as usize].id
+    pub(crate) fn job_id(&self, job: u32) -> JobId {
+        self.lock().jobs[job].id
+    }
+
+    /// How many jobs are not forgotten.
+    #[cfg(test)]
+    fn live_jobs(&self) -> usize {
+        self.lock().jobs.live()
     }
 
     /// The job gets no more tasks: what nobody else holds is cancelled and forgotten.
-    pub(crate) fn close_job(&self, job: u16) {
+    pub(crate) fn close_job(&self, job: u32) {
         let mut state = self.lock();
         state.flush();
-        let job = state.jobs[job as usize].id;
-        state.outbox.push(FromClient::CloseJob { job });
+        let Some(id) = state.jobs.close(job) else { return };
+        state.outbox.push(FromClient::CloseJob { job: id });
+        state.forget_if_over(job);
         self.poke(state);
     }
 
     /// Submits one task; a reference to its first object.
-    pub(crate) fn submit(self: &Arc<Self>, job: u16, call: Call<'_>) -> Result<Reference, Error> {
+    pub(crate) fn submit(self: &Arc<Self>, job: u32, call: Call<'_>) -> Result<Reference, Error> {
         let mut state = self.lock();
-        state.check_open()?;
+        state.check_open_for(job)?;
         if state.rows_waiting() >= OUTBOX_ROWS && !self.connection.is_pumped() {
             state = self.wait_drained(state, |state| state.rows_waiting() < OUTBOX_ROWS);
+            state.check_open_for(job)?;
         }
         let key = state.append(job, call);
         self.poke(state);
@@ -159,12 +168,12 @@ impl Session {
 
     /// Makes room for a graph of `rows` tasks: the number of the first. Until [`Session::end_graph`]
     /// nothing else of this session leaves.
-    pub(crate) fn begin_graph(&self, job: u16, rows: u64) -> Result<u64, Error> {
+    pub(crate) fn begin_graph(&self, job: u32, rows: u64) -> Result<u64, Error> {
         let mut state = self.lock();
-        state.check_open()?;
+        state.check_open_for(job)?;
         while state.graph_open {
             state = self.wait_drained(state, |state| !state.graph_open);
-            state.check_open()?;
+            state.check_open_for(job)?;
         }
         state.flush();
         state.graph_open = true;
@@ -198,6 +207,7 @@ impl Session {
         let mut state = self.lock();
         state.graph_open = false;
         state.flush();
+        state.forget_closed();
         self.poke(state);
         self.drained.notify_all();
     }
@@ -205,35 +215,35 @@ impl Session {
     /// A reference to an object that a task of the open graph will return.
     pub(crate) fn expect(
         self: &Arc<Self>,
-        job: u16,
+        job: u32,
         seq: u64,
         index: u32,
         wanted: bool,
     ) -> Reference {
         let key = Key { job, seq, index };
         let known = if wanted { ObjectState::Wanted } else { ObjectState::Pending };
-        self.lock().jobs[job as usize].table.retain(seq, index, known);
+        self.lock().jobs[job].table.retain(seq, index, known);
         Reference { session: self.clone(), key }
     }
 
     /// Puts an encoded value.
     pub(crate) fn put(
         self: &Arc<Self>,
-        job: u16,
+        job: u32,
         codec: Codec,
         bytes: PutBytes<'_>,
         contains: &[Reference],
     ) -> Result<Reference, Error> {
         let (key, object) = {
             let mut state = self.lock();
-            state.check_open()?;
+            state.check_open_for(job)?;
             while state.graph_open {
                 state = self.wait_drained(state, |state| !state.graph_open);
-                state.check_open()?;
+                state.check_open_for(job)?;
             }
             state.flush();
             let seq = state.reserve(job, 1);
-            state.jobs[job as usize].table.retain(seq, 0, ObjectState::Pending);
+            state.jobs[job].table.retain(seq, 0, ObjectState::Pending);
             let key = Key { job, seq, index: 0 };
             (key, state.object(key))
         };

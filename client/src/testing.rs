@@ -88,7 +88,7 @@ pub(crate) fn drained_client() -> (Arc<Fake>, Client) {
 
 fn connected(fake: Fake) -> (Arc<Fake>, Client) {
     let fake = Arc::new(fake);
-    let client = Client::connect(fake.clone(), "test").unwrap();
+    let client = Client::over(fake.clone(), "test").unwrap();
     let _ = said(&client);
     fake.drained.lock().unwrap().clear();
     (fake, client)

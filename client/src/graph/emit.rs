@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
 /// Builds and sends the graph of these roots; a reference for each of them.
 pub(crate) fn submit(
     session: &Arc<Session>,
-    job: u16,
+    job: u32,
     roots: &[Root],
     purpose: Purpose,
 ) -> Result<Vec<Reference>, Error> {
@@ -52,7 +52,7 @@ pub(crate) fn submit(
 /// A node that needs no other goes the short way.
 fn submit_alone(
     session: &Arc<Session>,
-    job: u16,
+    job: u32,
     root: &Root,
     purpose: Purpose,
 ) -> Result<Option<Reference>, Error> {
@@ -80,7 +80,7 @@ fn submit_alone(
 /// Submits one node whose arguments are all there or on their way.
 pub(crate) fn call(
     session: &Arc<Session>,
-    job: u16,
+    job: u32,
     node: &Node,
     options: Option<&TaskOptions>,
     wanted: bool,
@@ -93,7 +93,7 @@ pub(crate) fn call(
 #[allow(clippy::too_many_arguments, reason = "the parts of a node, without the node")]
 pub(crate) fn call_parts(
     session: &Arc<Session>,
-    job: u16,
+    job: u32,
     entry: &'static manyhands_executor::TaskEntry,
     outputs: u16,
     args: &[u8],
@@ -125,7 +125,7 @@ fn remember(node: &Node, session: &Arc<Session>, key: Key) {
 
 struct Sending<'a> {
     session: &'a Arc<Session>,
-    job: u16,
+    job: u32,
     graph: &'a Collected,
     order: &'a [u32],
     /// Sequence number of the first node of the order.
@@ -141,7 +141,7 @@ struct Sending<'a> {
 impl<'a> Sending<'a> {
     fn new(
         session: &'a Arc<Session>,
-        job: u16,
+        job: u32,
         graph: &'a Collected,
         order: &'a [u32],
     ) -> Result<Sending<'a>, Error> {

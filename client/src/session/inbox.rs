@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Weak};
 
-use manyhands_proto::client::{Explanation, FromClient, JobCounts, Outcome, ToClient};
-use manyhands_proto::{JobId, ObjectId, TaskId};
+use manyhands_proto::client::{FromClient, JobCounts, Outcome, ToClient};
+use manyhands_proto::{JobId, ObjectId};
 use manyhands_transport::{Receive, Source};
 
 use super::Session;
+use super::asking::Reply;
 use super::state::{Key, State};
 use super::table::State as ObjectState;
 use super::waiting::{Signal, Wake};
@@ -58,8 +59,14 @@ impl State {
         self.waiters.on_done(key, waiter.unwrap_or_default(), woken);
     }
 
+    /// Where a job is, as far as the scheduler has told.
+    fn counts(&mut self, job: u32) -> Option<JobCounts> {
+        self.jobs.get(job)?.progress.counts
+    }
+
     fn on_progress(&mut self, job: JobId, counts: JobCounts) {
-        if let Some(job) = self.jobs.iter_mut().find(|own| own.id == job) {
+        let number = self.jobs.number(job);
+        if let Some(job) = number.and_then(|number| self.jobs.get(number)) {
             job.progress.counts = Some(counts);
             job.progress.watchers.iter().for_each(|signal| signal.set());
         }
@@ -82,13 +89,12 @@ impl Session {
                     self.printer.print(task, name, stream, bytes);
                 }
                 ToClient::Explained { query, explanation } => {
-                    if let Some((signal, answer)) = state.explanations.get_mut(&query) {
-                        *answer = Some(explanation);
-                        signal.set();
-                    }
+                    state.questions.answer(query, Reply::Explained(explanation));
                 }
                 ToClient::Progress { job, counts } => state.on_progress(job, counts),
-                ToClient::Answer { .. } => {}
+                ToClient::Answer { query, answer } => {
+                    state.questions.answer(query, Reply::Answer(answer));
+                }
                 // The connection has dealt with these.
                 ToClient::SendProgram { .. } | ToClient::Workers { .. } => {}
                 ToClient::Refused { message } => {
@@ -109,7 +115,7 @@ impl Session {
             state.closed = Some(reason.into());
         }
         state.waiters.take_all(&mut woken);
-        state.explanations.values().for_each(|(signal, _)| signal.set());
+        state.questions.wake_all();
         let watchers = state.jobs.iter().flat_map(|job| &job.progress.watchers);
         watchers.for_each(|signal| signal.set());
         drop(state);
@@ -117,31 +123,10 @@ impl Session {
         woken.into_iter().for_each(Wake::wake);
     }
 
-    /// Asks why a task is where it is, and waits for the answer.
-    pub(crate) fn explain(&self, task: TaskId) -> Result<Explanation, Error> {
-        let signal = Signal::here();
+    fn watch(&self, job: u32) -> Result<(), Error> {
         let mut state = self.lock();
-        state.check_open()?;
-        state.flush();
-        let query = state.next_query;
-        state.next_query += 1;
-        state.explanations.insert(query, (signal.clone(), None));
-        state.outbox.push(FromClient::Explain { query, task });
-        self.poke(state);
-        let blocked = self.block(&[], &signal, None);
-        let mut state = self.lock();
-        match state.explanations.remove(&query) {
-            Some((_, Some(explanation))) => Ok(explanation),
-            _ => {
-                Err(state.check_open().and(blocked).err().unwrap_or(Error::Timeout { pending: 0 }))
-            }
-        }
-    }
-
-    fn watch(&self, job: u16) -> Result<(), Error> {
-        let mut state = self.lock();
-        state.check_open()?;
-        let own = &mut state.jobs[job as usize];
+        state.check_open_for(job)?;
+        let own = &mut state.jobs[job];
         if !std::mem::replace(&mut own.progress.watched, true) {
             let job = own.id;
             state.outbox.push(FromClient::Watch { job });
@@ -151,15 +136,15 @@ impl Session {
     }
 
     /// Where a job is. Waits for the first answer.
-    pub(crate) fn progress(&self, job: u16) -> Result<JobCounts, Error> {
+    pub(crate) fn progress(&self, job: u32) -> Result<JobCounts, Error> {
         self.watch(job)?;
         let signal = self.add_watcher(job);
         let counts = loop {
-            let state = self.lock();
-            if let Some(counts) = state.jobs[job as usize].progress.counts {
+            let mut state = self.lock();
+            if let Some(counts) = state.counts(job) {
                 break Ok(counts);
             }
-            if let Err(error) = state.check_open() {
+            if let Err(error) = state.check_open_for(job) {
                 break Err(error);
             }
             drop(state);
@@ -175,7 +160,7 @@ impl Session {
     /// Waits for all of these, and tells `tell` where the job is whenever that changes.
     pub(crate) fn wait_with_progress(
         &self,
-        job: u16,
+        job: u32,
         keys: &[Key],
         tell: &mut dyn FnMut(JobCounts),
     ) -> Result<(), Error> {
@@ -205,9 +190,9 @@ impl Session {
     }
 
     /// Where a job is, if that is known, and how much a waiter still misses.
-    fn progress_of(&self, job: u16, number: u32) -> (Option<JobCounts>, Result<usize, Error>) {
+    fn progress_of(&self, job: u32, number: u32) -> (Option<JobCounts>, Result<usize, Error>) {
         let mut state = self.lock();
-        let counts = state.jobs[job as usize].progress.counts;
+        let counts = state.counts(job);
         let left = match state.waiters.missing(number) {
             0 => Ok(0),
             left => state.check_waiting().map(|()| left),
@@ -215,14 +200,17 @@ impl Session {
         (counts, left)
     }
 
-    fn add_watcher(&self, job: u16) -> Arc<Signal> {
+    fn add_watcher(&self, job: u32) -> Arc<Signal> {
         let signal = Signal::here();
-        self.lock().jobs[job as usize].progress.watchers.push(signal.clone());
+        if let Some(job) = self.lock().jobs.get(job) {
+            job.progress.watchers.push(signal.clone());
+        }
         signal
     }
 
-    fn remove_watcher(&self, job: u16, signal: &Arc<Signal>) {
-        let mut state = self.lock();
-        state.jobs[job as usize].progress.watchers.retain(|other| !Arc::ptr_eq(other, signal));
+    fn remove_watcher(&self, job: u32, signal: &Arc<Signal>) {
+        if let Some(job) = self.lock().jobs.get(job) {
+            job.progress.watchers.retain(|other| !Arc::ptr_eq(other, signal));
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! What a session's mutex guards.
 
 use manyhands_executor::{TASKS, TaskEntry};
-use manyhands_proto::client::{Explanation, FromClient, FunctionSpec, JobCounts, Outcome, Runtime};
+use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, Runtime};
 use manyhands_proto::graph::TaskRow;
 use manyhands_proto::value::Codec;
-use manyhands_proto::{JobId, Lane, ObjectId, TaskId};
+use manyhands_proto::{Lane, ObjectId, TaskId};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-use super::forming::{Forming, Row};
-use super::table::{SMALL, Slot, State as ObjectState, Table};
-use super::waiting::{Signal, Waiters};
+use super::asking::Questions;
+use super::forming::Row;
+use super::jobs::{Job, Jobs};
+use super::table::{SMALL, Slot, State as ObjectState};
+use super::waiting::Waiters;
 use super::{Call, held};
+use crate::connection::Connection;
 use crate::error::Error;
 
 /// An object within a session: one of its own lane by job, number and index, or one that it found
@@ -20,16 +23,17 @@ use crate::error::Error;
 pub(crate) struct Key {
     pub(crate) seq: u64,
     pub(crate) index: u32,
-    pub(crate) job: u16,
+    pub(crate) job: u32,
 }
 
 /// The [`Key::job`] of objects of other lanes.
-pub(crate) const FOREIGN: u16 = u16::MAX;
+pub(crate) const FOREIGN: u32 = u32::MAX;
 
 /// No slot has been announced for the function.
 const UNANNOUNCED: u32 = u32::MAX;
 
 pub(super) struct State {
+    connection: Arc<dyn Connection>,
     pub(super) lane: Lane,
     pub(super) closed: Option<Arc<str>>,
     /// What the scheduler last refused, until somebody has been told.
@@ -43,7 +47,7 @@ pub(super) struct State {
     pub(super) graph_open: bool,
     /// Its task is about to return: see [`super::Session::retire`].
     pub(super) retired: bool,
-    pub(super) jobs: Vec<Job>,
+    pub(super) jobs: Jobs,
     /// By place in [`TASKS`]: the session's slot for the function.
     functions: Vec<u32>,
     announced: u32,
@@ -53,23 +57,7 @@ pub(super) struct State {
     foreign: Vec<Option<Foreign>>,
     foreign_places: FxHashMap<ObjectId, u64>,
     foreign_free: Vec<u64>,
-    pub(super) explanations: FxHashMap<u64, (Arc<Signal>, Option<Explanation>)>,
-    pub(super) next_query: u64,
-}
-
-pub(super) struct Job {
-    pub(super) id: JobId,
-    forming: Forming,
-    pub(super) table: Table,
-    pub(super) progress: Progress,
-}
-
-/// Where a job is, if anybody asked.
-#[derive(Default)]
-pub(super) struct Progress {
-    pub(super) watched: bool,
-    pub(super) counts: Option<JobCounts>,
-    pub(super) watchers: Vec<Arc<Signal>>,
+    pub(super) questions: Questions,
 }
 
 /// What became of an object.
@@ -89,9 +77,10 @@ struct Foreign {
 }
 
 impl State {
-    pub(super) fn new(lane: Lane) -> State {
+    pub(super) fn new(connection: Arc<dyn Connection>) -> State {
         State {
-            lane,
+            lane: connection.lane(),
+            connection,
             closed: None,
             refused: None,
             outbox: Vec::new(),
@@ -99,7 +88,7 @@ impl State {
             poked: false,
             graph_open: false,
             retired: false,
-            jobs: Vec::new(),
+            jobs: Jobs::default(),
             functions: Vec::new(),
             announced: 0,
             changes: Vec::new(),
@@ -107,8 +96,7 @@ impl State {
             foreign: Vec::new(),
             foreign_places: FxHashMap::default(),
             foreign_free: Vec::new(),
-            explanations: FxHashMap::default(),
-            next_query: 0,
+            questions: Questions::default(),
         }
     }
 
@@ -119,17 +107,15 @@ impl State {
         }
     }
 
-    pub(super) fn add_job(&mut self, id: JobId) -> u16 {
-        let (forming, table, progress) = Default::default();
-        self.jobs.push(Job { id, forming, table, progress });
-        let number = self.jobs.len() - 1;
-        assert!(number < FOREIGN as usize, "a session has at most {FOREIGN} jobs");
-        number as u16
+    /// Fails if the session is over, or the job gets no more tasks.
+    pub(super) fn check_open_for(&mut self, job: u32) -> Result<(), Error> {
+        self.check_open()?;
+        self.jobs.check_open(job)
     }
 
     /// Numbers for `count` tasks or objects. The open batch must be empty.
-    pub(super) fn reserve(&mut self, job: u16, count: u64) -> u64 {
-        let forming = &mut self.jobs[job as usize].forming;
+    pub(super) fn reserve(&mut self, job: u32, count: u64) -> u64 {
+        let forming = &mut self.jobs[job].forming;
         debug_assert!(forming.is_empty());
         let first = forming.first_seq;
         forming.first_seq += count;
@@ -146,7 +132,7 @@ impl State {
             let spec = FunctionSpec {
                 id: entry.id,
                 name: entry.name.to_owned(),
-                runtime: Runtime::Rust { program: 0 },
+                runtime: Runtime::Rust { program: self.connection.program() },
             };
             let first_slot = self.announced;
             self.outbox.push(FromClient::Functions { first_slot, functions: vec![spec] });
@@ -157,16 +143,16 @@ impl State {
     }
 
     /// Appends one task to its job's open batch.
-    pub(super) fn append(&mut self, job: u16, call: Call<'_>) -> Key {
+    pub(super) fn append(&mut self, job: u32, call: Call<'_>) -> Key {
         let function = self.function(call.entry);
         for &input in call.inputs {
             if input.job != job && input.job != FOREIGN {
                 self.close_batch(input.job);
             }
             let object = self.object(input);
-            self.jobs[job as usize].forming.input(object);
+            self.jobs[job].forming.input(object);
         }
-        let own = &mut self.jobs[job as usize];
+        let own = &mut self.jobs[job];
         let seq = own.forming.first_seq + own.forming.len() as u64;
         own.forming.push(Row {
             function,
@@ -190,9 +176,9 @@ impl State {
     }
 
     /// Moves a job's open batch into the outbox.
-    fn close_batch(&mut self, job: u16) {
+    fn close_batch(&mut self, job: u32) {
         let lane = self.lane;
-        let Job { id, forming, .. } = &mut self.jobs[job as usize];
+        let Job { id, forming, .. } = &mut self.jobs[job];
         // While a graph is being sent an open batch waits, however full it is.
         if !forming.is_empty() && !self.graph_open {
             let batch = forming.take(*id, lane, false);
@@ -206,8 +192,8 @@ impl State {
         if self.graph_open {
             return;
         }
-        for job in 0..self.jobs.len() {
-            self.close_batch(job as u16);
+        for place in 0..self.jobs.live() {
+            self.close_batch(self.jobs.live_number(place));
         }
         if self.retired {
             self.changes.clear();
@@ -243,7 +229,7 @@ impl State {
             let foreign = &self.foreign[key.seq as usize];
             return foreign.as_ref().expect("a key is used only while it is held").object;
         }
-        let job = self.jobs[key.job as usize].id;
+        let job = self.jobs[key.job].id;
         TaskId { job, lane: self.lane, seq: key.seq }.object(key.index)
     }
 
@@ -253,16 +239,16 @@ impl State {
             let foreign = self.foreign.get_mut(key.seq as usize)?.as_mut()?;
             return Some(&mut foreign.slot);
         }
-        self.jobs.get_mut(key.job as usize)?.table.get(key.seq, key.index)
+        self.jobs.get(key.job)?.table.get(key.seq, key.index)
     }
 
     /// The key of an object, if somebody has a handle to it or had one.
     pub(super) fn key(&self, object: ObjectId) -> Option<Key> {
         let ObjectId { task: TaskId { job, lane, seq }, index } = object;
         if lane == self.lane
-            && let Some(number) = self.jobs.iter().position(|own| own.id == job)
+            && let Some(job) = self.jobs.number(job)
         {
-            return Some(Key { job: number as u16, seq, index });
+            return Some(Key { job, seq, index });
         }
         let place = *self.foreign_places.get(&object)?;
         Some(Key { job: FOREIGN, seq: place, index: 0 })
@@ -279,7 +265,7 @@ impl State {
         if key.job == FOREIGN {
             return self.release_foreign(key.seq);
         }
-        let job = &mut self.jobs[key.job as usize];
+        let job = self.jobs.get(key.job)?;
         let freed = job.table.release(key.seq, key.index)?;
         if let Some(row) = job.forming.row(key.seq)
             && row.outputs == 1
@@ -290,7 +276,22 @@ impl State {
         }
         let object = self.object(key);
         self.changes.push((object, false));
+        self.forget_if_over(key.job);
         Some(freed)
+    }
+
+    /// Forgets a closed job of which nothing is left. An open graph may still name objects of it.
+    pub(super) fn forget_if_over(&mut self, job: u32) {
+        if !self.graph_open {
+            self.jobs.forget_if_over(job);
+        }
+    }
+
+    /// As [`State::forget_if_over`], of all jobs.
+    pub(super) fn forget_closed(&mut self) {
+        for place in (0..self.jobs.live()).rev() {
+            self.forget_if_over(self.jobs.live_number(place));
+        }
     }
 
     fn release_foreign(&mut self, place: u64) -> Option<ObjectState> {
@@ -317,7 +318,7 @@ impl State {
                 return key;
             }
             Some(key) => {
-                let table = &mut self.jobs[key.job as usize].table;
+                let table = &mut self.jobs[key.job].table;
                 if table.retain(key.seq, key.index, ObjectState::Pending) {
                     self.changes.push((object, true));
                 }
@@ -358,7 +359,7 @@ impl State {
                 continue;
             }
             slot.state = ObjectState::Wanted;
-            let open = self.jobs.get_mut(key.job as usize);
+            let open = self.jobs.get(key.job);
             match open.and_then(|job| job.forming.row(key.seq)) {
                 Some(row) => row.flags |= TaskRow::WANTED,
                 None => wanted.push(self.object(key)),

@@ -120,6 +120,11 @@ impl Table {
         Some(slot.state)
     }
 
+    /// Nobody has a handle to anything in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.is_empty() && self.further.is_empty()
+    }
+
     /// The page with this number, made if there is none.
     fn page(&mut self, number: u64) -> &mut Page {
         if self.pages.is_empty() {
