@@ -16,7 +16,7 @@ use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::{Clock, Mailbox, Receive, Sender, Waker};
 use manyhands_worker_core::event::ExecutorId;
-use manyhands_worker_core::{Action, Config, Core, Event};
+use manyhands_worker_core::{Action, Config, Core, Event, ProgramNews};
 
 use crate::disk::{Disk, DiskJob};
 use crate::grants::Grants;
@@ -432,6 +432,14 @@ impl Worker {
                 self.store.free(object);
                 self.trim.arm(now);
             }
+            Action::FetchProgram { program, workers } => {
+                let message = format!("no link to {workers:?}, which have it");
+                let news = ProgramNews::NotFetched { message };
+                self.core.handle(now, Event::Program { program, news }, &mut self.actions);
+            }
+            // A worker in its scheduler's process has no peers, and nobody asks it for objects.
+            Action::Peers { .. } | Action::PeersGone { .. } | Action::Serve { .. } => {}
+            Action::Leave => self.closed = true,
         }
     }
 

@@ -176,6 +176,12 @@ impl Worker {
                 let us = self.disk_us(object, world);
                 world.after(us, Happening::Loaded { worker: self.number, object, on_disk });
             }
+            // No virtual peer asks for what these answer yet.
+            Action::Serve { .. }
+            | Action::Peers { .. }
+            | Action::PeersGone { .. }
+            | Action::FetchProgram { .. }
+            | Action::Leave => {}
             Action::Free { object } => {
                 let freed = self.store.free(object);
                 world.check(&format!("worker {}", self.number), freed);

@@ -3,7 +3,7 @@
 use manyhands_proto::client::Runtime;
 use manyhands_proto::executor::{Place, Run, ToExecutor};
 use manyhands_proto::value::Value;
-use manyhands_proto::worker::FromWorker;
+use manyhands_proto::worker::{FromWorker, Peer};
 use manyhands_proto::{ObjectId, TaskId, WorkerId};
 
 use crate::event::ExecutorId;
@@ -121,4 +121,31 @@ pub enum Action {
         /// The object.
         object: ObjectId,
     },
+    /// Answer to [`crate::Event::Wanted`].
+    Serve {
+        /// As asked.
+        ticket: u64,
+        /// Its value, if it is small and in the core's own memory. `None`: it lies in the store, in
+        /// memory or on disk, or it is not here.
+        value: Option<Value>,
+    },
+    /// Other workers, or new addresses of theirs: whoever fetches from them needs to know.
+    Peers {
+        /// The workers.
+        peers: Vec<Peer>,
+    },
+    /// These workers are gone: nothing can be had from them any more.
+    PeersGone {
+        /// The workers.
+        workers: Vec<WorkerId>,
+    },
+    /// Get a program. Answered by [`crate::Event::Program`].
+    FetchProgram {
+        /// Hash of the binary.
+        program: u128,
+        /// Who has it; never empty.
+        workers: Vec<WorkerId>,
+    },
+    /// End the daemon: nothing that is needed lies or runs here.
+    Leave,
 }

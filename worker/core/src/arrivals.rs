@@ -17,6 +17,15 @@ use crate::objects::{ObjectIx, Residence, Spilled, Waiter};
 /// Objects that a task was told of as a client and may read, at most.
 const ELSEWHERE_LIMIT: usize = 4096;
 
+/// Why an object does not come.
+#[derive(Clone, Copy, Debug)]
+enum Absence {
+    /// It was here, and the disk does not give it back.
+    Lost,
+    /// Nobody who was said to have it gave it.
+    NotFetched,
+}
+
 impl Core {
     pub(crate) fn on_free(&mut self, objects: Vec<ObjectId>, out: &mut Vec<Action>) {
         for id in objects {
@@ -83,8 +92,7 @@ impl Core {
             Ok(value) => self.arrive(ix, value, on_disk, out),
             Err(message) => {
                 self.lost.push(id);
-                let failure = FailureKind::LostInput { object: id };
-                self.give_up(ix, &failure, &message, out);
+                self.give_up(ix, Absence::Lost, &message, out);
             }
         }
     }
@@ -96,7 +104,7 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let Some(ix) = self.objects.find(id) else { return };
-        let Residence::Fetching { on_disk, from } = self.objects[ix].residence else { return };
+        let Residence::Fetching { on_disk, .. } = self.objects[ix].residence else { return };
         match result {
             Ok((meta, value)) => {
                 self.objects[ix].codec = meta.codec;
@@ -104,9 +112,7 @@ impl Core {
                 self.arrive(ix, value, on_disk, out);
             }
             Err(message) => {
-                let worker = from.unwrap_or(self.worker);
-                let failure = FailureKind::WorkerLost { worker };
-                self.give_up(ix, &failure, &message, out);
+                self.give_up(ix, Absence::NotFetched, &message, out);
             }
         }
     }
@@ -132,6 +138,12 @@ impl Core {
                     }
                 }
                 Waiter::Send => self.send_value(self.objects[ix].id),
+                // That there is another copy is said by whoever fetched it.
+                Waiter::Copy => {}
+                Waiter::Serve(ticket) => {
+                    let value = self.value(self.objects[ix].id);
+                    out.push(Action::Serve { ticket, value });
+                }
             }
         }
     }
@@ -149,20 +161,19 @@ impl Core {
     }
 
     /// An object will not come: all that waited for it learn it.
-    fn give_up(
-        &mut self,
-        ix: ObjectIx,
-        failure: &FailureKind,
-        message: &str,
-        out: &mut Vec<Action>,
-    ) {
+    fn give_up(&mut self, ix: ObjectIx, absence: Absence, message: &str, out: &mut Vec<Action>) {
         self.objects.set(ix, Residence::Gone);
         let id = self.objects[ix].id;
         for waiter in std::mem::take(&mut self.objects[ix].waiters) {
             match waiter {
                 Waiter::Input(attempt, stamp) => {
                     if self.attempts.fresh(attempt, stamp) {
-                        self.fail_here(attempt, failure.clone());
+                        match absence {
+                            Absence::Lost => {
+                                self.fail_here(attempt, FailureKind::LostInput { object: id });
+                            }
+                            Absence::NotFetched => self.hand_back(attempt, id, message, out),
+                        }
                     }
                 }
                 Waiter::Read(executor, attempt, stamp) => {
@@ -172,6 +183,8 @@ impl Core {
                     }
                 }
                 Waiter::Send => self.values.push((id, None)),
+                Waiter::Copy => self.copy_failed(id, message.to_owned()),
+                Waiter::Serve(ticket) => out.push(Action::Serve { ticket, value: None }),
             }
         }
         // A waiter's end may have let go of the last use, and the number with it.
@@ -302,6 +315,7 @@ impl Core {
             return;
         }
         let elsewhere = &mut self.attempts[ix].rare().elsewhere;
+        elsewhere.retain(|(known, ..)| *known != object);
         if elsewhere.len() < ELSEWHERE_LIMIT {
             elsewhere.push((object, workers.clone(), *size));
         }

@@ -10,6 +10,9 @@ pub struct Config {
     pub spec: WorkerSpec,
     /// Microseconds since the Unix epoch at the core's `Time(0)`: deadlines are given by that epoch.
     pub unix_offset_us: u64,
+    /// Hash of the program that the worker itself is part of, which [`Runtime::Rust`] also knows as
+    /// program 0; 0 where nobody asks for it by its hash.
+    pub own_program: u128,
     /// Executor processes per slot at most, those blocked included.
     pub processes_per_slot: u32,
     /// From SIGINT to SIGKILL, in microseconds.
@@ -38,6 +41,7 @@ impl Config {
         Config {
             spec,
             unix_offset_us: 0,
+            own_program: 0,
             processes_per_slot: 4,
             interrupt_grace_us: 500_000,
             spill_watermark: 0.8,

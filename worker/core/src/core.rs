@@ -46,6 +46,8 @@ pub struct Core {
     /// Attempts in state `Blocked`.
     pub(crate) blocked: u32,
     pub(crate) space_waits: VecDeque<SpaceWait>,
+    /// Objects of which a copy is wanted here, not begun to be fetched.
+    pub(crate) copies: VecDeque<ObjectId>,
     /// Bytes granted in memory and not yet published.
     pub(crate) granted: u64,
     /// Those of clients in this process.
@@ -63,6 +65,8 @@ pub struct Core {
     pub(crate) later: Vec<Action>,
     /// Doomed objects that may have lost their last pin.
     pub(crate) to_free: Vec<ObjectIx>,
+    /// How fast objects lately came, in bytes a second.
+    pub(crate) bandwidth: u64,
     pub(crate) told: WorkerStatus,
     pub(crate) next_status: Time,
     pub(crate) scratch: Vec<ExecutorId>,
@@ -113,6 +117,7 @@ impl Core {
             next_executor: 0,
             blocked: 0,
             space_waits: VecDeque::new(),
+            copies: VecDeque::new(),
             granted: 0,
             client_grants: Vec::new(),
             spill_pause: Time(0),
@@ -124,6 +129,7 @@ impl Core {
             values: Vec::new(),
             later: Vec::new(),
             to_free: Vec::new(),
+            bandwidth: 0,
             told: WorkerStatus::default(),
             next_status: Time(0),
             scratch: Vec::new(),
@@ -167,7 +173,8 @@ impl Core {
                 }
             }
             Event::FromTask { executor, task, attempt, message } => {
-                if self.begun(executor, task, attempt).is_some() {
+                if let Some(ix) = self.begun(executor, task, attempt) {
+                    let message = self.translate(ix, message);
                     let message = FromWorker::FromTask { task, attempt, message };
                     out.push(Action::ToScheduler(message));
                 }
@@ -187,6 +194,10 @@ impl Core {
             Event::Spilled { object, ok } => self.on_spilled(now, object, ok, out),
             Event::Loaded { object, result } => self.on_loaded(object, result, out),
             Event::Fetched { object, result } => self.on_fetched(object, result, out),
+            Event::Wanted { ticket, object } => self.on_wanted(ticket, object, out),
+            Event::Program { program, news } => self.on_program_news(program, news, out),
+            Event::Bandwidth { bandwidth } => self.bandwidth = bandwidth,
+            Event::Drain => out.push(Action::ToScheduler(FromWorker::Draining)),
             Event::MemoryUsed { executor, used } => self.on_memory_used(executor, used, out),
             Event::Tick => self.run_timers(now, out),
         }
@@ -197,7 +208,7 @@ impl Core {
     fn on_scheduler(&mut self, now: Time, message: ToWorker, out: &mut Vec<Action>) {
         match message {
             ToWorker::Functions { functions } => self.on_functions(functions),
-            ToWorker::Assign { tasks } => self.on_assign(now, tasks),
+            ToWorker::Assign { tasks } => self.on_assign(now, tasks, out),
             ToWorker::Retract { tasks } => self.on_retract(tasks, out),
             ToWorker::Cancel { tasks } => self.on_cancel(now, tasks, out),
             ToWorker::Free { objects } => self.on_free(objects, out),
@@ -208,12 +219,13 @@ impl Core {
                 }
             }
             ToWorker::Explain { query, task } => self.on_explain(now, query, task, out),
-            ToWorker::Peers { .. }
-            | ToWorker::PeersGone { .. }
-            | ToWorker::Copy { .. }
-            | ToWorker::Program { .. }
-            | ToWorker::Drain
-            | ToWorker::Leave => {}
+            ToWorker::Peers { peers } => out.push(Action::Peers { peers }),
+            ToWorker::PeersGone { workers } => out.push(Action::PeersGone { workers }),
+            ToWorker::Copy { object, size, workers } => self.on_copy(object, size, workers),
+            ToWorker::Program { program, source } => self.on_program_source(program, source, out),
+            // What runs is finished, and what has not begun the scheduler takes back.
+            ToWorker::Drain => out.push(Action::ToScheduler(FromWorker::Draining)),
+            ToWorker::Leave => out.push(Action::Leave),
         }
     }
 

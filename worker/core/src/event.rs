@@ -159,6 +159,28 @@ pub enum Event {
         /// What came, or why nothing did.
         result: Result<(ObjectMeta, LocalValue), String>,
     },
+    /// Somebody (a peer, a client) wants to have an object. Answered, now or when it has come, by
+    /// [`crate::Action::Serve`].
+    Wanted {
+        /// Chosen by the shell, repeated in the answer.
+        ticket: u64,
+        /// The object.
+        object: ObjectId,
+    },
+    /// What is known of a program.
+    Program {
+        /// Hash of the binary.
+        program: u128,
+        /// What.
+        news: ProgramNews,
+    },
+    /// How fast objects lately came from other workers, in bytes a second; 0 when none did.
+    Bandwidth {
+        /// A moving average.
+        bandwidth: u64,
+    },
+    /// The worker's own machine wants it to end: the scheduler is told that it drains.
+    Drain,
     /// How much memory of its own an executor has: see [`crate::Core::watched`].
     MemoryUsed {
         /// Whose.
@@ -168,6 +190,25 @@ pub enum Event {
     },
     /// Time has passed: see [`crate::Core::next_tick`].
     Tick,
+}
+
+/// What a shell says of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramNews {
+    /// It is here, checked, and can be had from here.
+    Here,
+    /// It was here and had to make room for others.
+    Gone,
+    /// It did not come: those who had it are gone, or what came was not it.
+    NotFetched {
+        /// Why, for people.
+        message: String,
+    },
+    /// It came, and can never run here.
+    Unusable {
+        /// Why, and what to do.
+        message: String,
+    },
 }
 
 /// The bytes of an object in this worker's memory.

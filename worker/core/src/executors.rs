@@ -12,6 +12,7 @@ use crate::action::Action;
 use crate::attempts::{AttemptIx, State};
 use crate::core::Core;
 use crate::event::ExecutorId;
+use crate::programs::Program;
 use crate::queue::Queue;
 
 /// Microseconds before another try, after an executor beside working ones could not be started.
@@ -73,6 +74,8 @@ pub(crate) struct GrantedSpace {
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) runtime: Runtime,
+    /// Whether what runs them is here.
+    pub(crate) program: Program,
     pub(crate) queue: Queue,
     /// Executors without a task, the one that worked last at the end.
     pub(crate) idle: Vec<ExecutorId>,
@@ -95,11 +98,13 @@ impl Executor {
 impl Core {
     /// The pool of a runtime, made when it is first asked for.
     pub(crate) fn pool_of(&mut self, runtime: &Runtime) -> u32 {
-        if let Some(at) = self.pools.iter().position(|p| p.runtime == *runtime) {
+        let runtime = self.known_as(runtime);
+        if let Some(at) = self.pools.iter().position(|p| p.runtime == runtime) {
             return at as u32;
         }
         self.pools.push(Pool {
-            runtime: runtime.clone(),
+            program: Program::of(&runtime),
+            runtime,
             queue: Queue::default(),
             idle: Vec::new(),
             starting: 0,
@@ -125,7 +130,13 @@ impl Core {
         if now < self.pools[pool as usize].not_before {
             return false;
         }
-        if self.processes() >= self.process_limit() && !self.retire_of_another_pool(pool, out) {
+        let p = &self.pools[pool as usize];
+        // A pool without any may have one beyond the limit: tasks that only wait could have all.
+        let has_one = p.starting + p.live > 0;
+        if self.processes() >= self.process_limit()
+            && !self.retire_of_another_pool(pool, out)
+            && has_one
+        {
             return false;
         }
         let id = ExecutorId(self.next_executor);
@@ -221,7 +232,7 @@ impl Core {
     }
 
     /// Ends everything that waits for an executor of a pool.
-    fn fail_pool(&mut self, pool: u32, message: &str) {
+    pub(crate) fn fail_pool(&mut self, pool: u32, message: &str) {
         let waiting = |(ix, a): (AttemptIx, &crate::attempts::Attempt)| {
             (a.pool == pool && a.executor().is_none()).then_some(ix)
         };

@@ -74,6 +74,9 @@ impl Core {
         let worker = self.worker;
         let pool = &self.pools[attempt.pool as usize];
         let resources = &attempt.assignment.options.resources;
+        if let Some(reason) = pool.program.why_not(worker) {
+            return reason;
+        }
         if !attempt.plain && !self.room.fits(resources) {
             return format!("queued on {worker} until running tasks leave room for {resources:?}");
         }
@@ -122,7 +125,7 @@ impl Core {
 
     fn status(&self) -> WorkerStatus {
         WorkerStatus {
-            bandwidth: 0,
+            bandwidth: self.bandwidth,
             store_used: self.used(),
             spilled: self.objects.spilled,
             executors: self.processes(),
@@ -136,6 +139,7 @@ impl Core {
         now.executors != told.executors
             || now.store_used.abs_diff(told.store_used) > much
             || now.spilled.abs_diff(told.spilled) > much
+            || now.bandwidth.abs_diff(told.bandwidth) > told.bandwidth / 4
     }
 
     /// Tells the scheduler how full the worker is, when that has changed by much, and not too often.

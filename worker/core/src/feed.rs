@@ -140,7 +140,8 @@ impl Core {
     fn best_pool(&mut self) -> Option<(u64, u64, u32)> {
         let mut best = None;
         for pool in 0..self.pools.len() as u32 {
-            if self.pools[pool as usize].demand > 0 {
+            let p = &self.pools[pool as usize];
+            if p.demand > 0 || !p.program.is_here() {
                 continue;
             }
             if let Some((order, seq, ..)) = self.first_queued(pool) {
@@ -178,6 +179,10 @@ impl Core {
         let options = self.attempts[ix].assignment.options.clone();
         let wish = &options.resources;
         let pool = self.attempts[ix].pool as usize;
+        if !self.pools[pool].program.is_here() {
+            // It takes no room from others while its program is on its way.
+            return true;
+        }
         let fits = room.fits(wish);
         let only_cores = !fits && room.fits_beside_cores(wish);
         if !fits {
@@ -256,10 +261,25 @@ impl Core {
         takers.extend(self.executors.keys().copied().filter(may));
         let eaters = takers.len() + self.pools[pool as usize].starting as usize;
         let share = queued.div_ceil(eaters.max(1));
+        let rival = self.rival_of(pool);
         for id in &takers {
-            self.top_up(*id, pool, share, out);
+            self.top_up(*id, pool, share, rival, out);
         }
         self.scratch = takers;
+    }
+
+    /// The most urgent plain attempt that waits for an executor of another pool. What comes after it
+    /// is not fed ahead: executors that are never idle would keep it waiting for ever.
+    fn rival_of(&mut self, pool: u32) -> Option<(u64, u64)> {
+        let mut rival = None;
+        for other in (0..self.pools.len() as u32).filter(|other| *other != pool) {
+            let p = &self.pools[other as usize];
+            if p.queue.len > 0 && p.program.is_here() {
+                let first = self.first_queued(other).map(|(order, seq, ..)| (order, seq));
+                rival = rival.into_iter().chain(first).min();
+            }
+        }
+        rival
     }
 
     /// Only behind one plain task that runs, and not for long yet.
@@ -275,13 +295,23 @@ impl Core {
             && now.since(since) < self.config.long_run_us
     }
 
-    fn top_up(&mut self, id: ExecutorId, pool: u32, share: usize, out: &mut Vec<Action>) {
+    fn top_up(
+        &mut self,
+        id: ExecutorId,
+        pool: u32,
+        share: usize,
+        rival: Option<(u64, u64)>,
+        out: &mut Vec<Action>,
+    ) {
         for _ in 0..share {
             // What waits for memory comes first; to bring more at one time would only get in its way.
             if !self.wants_memory.is_empty() {
                 return;
             }
-            let Some((_, _, ix, _)) = self.first_queued(pool) else { return };
+            let Some((order, seq, ix, _)) = self.first_queued(pool) else { return };
+            if rival.is_some_and(|rival| rival < (order, seq)) {
+                return;
+            }
             let cost = self.expected_us(ix);
             let executor = &self.executors[&id];
             let behind = executor.fed.len();

@@ -18,6 +18,8 @@
 //! - `block`: tasks that wait for tasks: slots lent, children run in place.
 //! - `limits`: cancels, time limits, deadlines, memory limits.
 //! - `memory`, `arrivals`: room in the store; objects that go to disk, come, and are asked for.
+//! - `peers`: what others have of this worker: copies, values that they want; and leaving them.
+//! - `programs`: programs that are not here: asked for, awaited, refused.
 //! - `explain`: why a task is where it is; how full the worker is.
 
 pub mod action;
@@ -35,6 +37,8 @@ mod lanes;
 mod limits;
 mod memory;
 mod objects;
+mod peers;
+mod programs;
 mod queue;
 mod small;
 #[cfg(test)]
@@ -43,4 +47,4 @@ mod tests;
 pub use action::Action;
 pub use config::Config;
 pub use core::Core;
-pub use event::{Event, ExecutorId, LocalValue};
+pub use event::{Event, ExecutorId, LocalValue, ProgramNews};

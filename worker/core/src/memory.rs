@@ -6,6 +6,7 @@
 use manyhands_proto::executor::Extent;
 use manyhands_proto::task::FailureKind;
 use manyhands_proto::value::{Codec, Value};
+use manyhands_proto::worker::InputPlace;
 use manyhands_proto::{ObjectId, TaskId, Time};
 
 use crate::action::Action;
@@ -101,6 +102,7 @@ impl Core {
                 break;
             }
         }
+        self.serve_copies(out);
         let watermark = self.config.spec.store_limit as f64 * self.config.spill_watermark;
         self.spill_down_to(now, watermark as u64, out);
     }
@@ -282,13 +284,38 @@ impl Core {
         self.admitting
     }
 
+    /// Inputs that are gone, since they did not come from those who were said to have them then, are
+    /// looked for where this attempt was told that they are. An error: one was to be here.
+    fn look_again(&mut self, ix: AttemptIx) -> Result<(), ObjectId> {
+        let gone = |o: &ObjectIx| matches!(self.objects[*o].residence, Residence::Gone);
+        if !self.attempts[ix].objects.iter().any(gone) {
+            return Ok(());
+        }
+        let attempt = &self.attempts[ix];
+        let places = attempt.assignment.inputs.iter().map(|input| &input.place);
+        let places = places.filter(|place| !matches!(place, InputPlace::Inline(_)));
+        for (&object, place) in attempt.objects.iter().zip(places) {
+            let found = &self.objects[object];
+            match place {
+                _ if !matches!(found.residence, Residence::Gone) => {}
+                InputPlace::Peers { workers, size } => {
+                    let workers = workers.clone();
+                    self.objects[object].size = *size;
+                    self.objects.revive(object);
+                    self.objects.set(object, Residence::Remote { workers });
+                }
+                InputPlace::Here | InputPlace::Inline(_) => return Err(found.id),
+            }
+        }
+        Ok(())
+    }
+
     /// Reserves room for an attempt's inputs and brings them. False if it has to wait.
     fn admit(&mut self, now: Time, ix: AttemptIx, out: &mut Vec<Action>) -> bool {
         let mut missing: Vec<ObjectIx> = self.attempts[ix].objects.clone();
         missing.sort_unstable();
         missing.dedup();
-        let gone = |o: &&ObjectIx| matches!(self.objects[**o].residence, Residence::Gone);
-        if let Some(object) = missing.iter().find(gone).map(|o| self.objects[*o].id) {
+        if let Err(object) = self.look_again(ix) {
             self.fail_here(ix, FailureKind::LostInput { object });
             return true;
         }

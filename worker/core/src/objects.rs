@@ -79,6 +79,10 @@ pub(crate) enum Waiter {
     Read(ExecutorId, AttemptIx, u32),
     /// The scheduler asked for its value.
     Send,
+    /// The scheduler wants a copy to be here.
+    Copy,
+    /// A peer or a client wants to have it.
+    Serve(u64),
 }
 
 impl Object {
@@ -395,6 +399,12 @@ impl Objects {
 
     pub(crate) fn doom(&mut self, ix: ObjectIx) {
         self[ix].doomed = true;
+        self.refresh_victim(ix);
+    }
+
+    /// Somebody needs it again.
+    pub(crate) fn revive(&mut self, ix: ObjectIx) {
+        self[ix].doomed = false;
         self.refresh_victim(ix);
     }
 

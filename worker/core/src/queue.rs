@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use manyhands_proto::task::FailureKind;
-use manyhands_proto::worker::{Assignment, InputPlace};
-use manyhands_proto::{TaskId, Time};
+use manyhands_proto::worker::{Assignment, FromWorker, InputPlace};
+use manyhands_proto::{ObjectId, TaskId, Time};
 
 use crate::action::Action;
 use crate::attempts::{AttemptIx, State, Taking};
@@ -56,16 +56,16 @@ impl Queue {
 }
 
 impl Core {
-    pub(crate) fn on_assign(&mut self, now: Time, tasks: Vec<Assignment>) {
+    pub(crate) fn on_assign(&mut self, now: Time, tasks: Vec<Assignment>, out: &mut Vec<Action>) {
         for assignment in tasks {
             if let Some(ix) = self.attempts.insert(assignment) {
-                self.take_in(now, ix);
+                self.take_in(now, ix, out);
             }
         }
     }
 
     /// Looks at a new attempt: what runs it, what it needs, whether it can be had.
-    fn take_in(&mut self, now: Time, ix: AttemptIx) {
+    fn take_in(&mut self, now: Time, ix: AttemptIx, out: &mut Vec<Action>) {
         let attempt = &mut self.attempts[ix];
         let options = attempt.assignment.options.clone();
         let function = attempt.assignment.function;
@@ -74,6 +74,7 @@ impl Core {
             return self.fail_here(ix, FailureKind::Value { message });
         };
         attempt.pool = known.pool;
+        let pool = known.pool;
         let resources = &options.resources;
         let limited = options.time_limit_us.is_some()
             || options.deadline_unix_us.is_some()
@@ -84,6 +85,11 @@ impl Core {
             && resources.named.is_empty();
         if !attempt.plain && !self.total.fits(resources) {
             let message = format!("{} never has room for {resources:?}", self.worker);
+            return self.fail_here(ix, FailureKind::Infeasible { message });
+        }
+        if !self.pools[pool as usize].program.is_here()
+            && let Err(message) = self.need_program(pool, out)
+        {
             return self.fail_here(ix, FailureKind::Infeasible { message });
         }
         if !self.attempts[ix].assignment.inputs.is_empty() && !self.link_inputs(ix) {
@@ -117,11 +123,19 @@ impl Core {
                     Some(match known {
                         None => self.objects.insert(input.object, codec, *size, from),
                         Some(at) if matches!(self.objects[at].residence, Residence::Gone) => {
-                            (self.objects[at].size, self.objects[at].doomed) = (*size, false);
+                            self.objects[at].size = *size;
+                            self.objects.revive(at);
                             self.objects.set(at, from);
                             at
                         }
-                        Some(at) => at,
+                        Some(at) => {
+                            self.objects.revive(at);
+                            // What was said last is nearest to the truth.
+                            if let Residence::Remote { .. } = self.objects[at].residence {
+                                self.objects.set(at, from);
+                            }
+                            at
+                        }
                     })
                 }
             };
@@ -224,6 +238,26 @@ impl Core {
                 _ => self.hand_over(ix),
             }
         }
+    }
+
+    /// An input cannot be had: the attempt is the scheduler's again, which may know more of it now.
+    pub(crate) fn hand_back(
+        &mut self,
+        ix: AttemptIx,
+        object: ObjectId,
+        message: &str,
+        out: &mut Vec<Action>,
+    ) {
+        self.leave(ix);
+        let attempt = self.attempts.remove(ix);
+        let ((task, number), message) = (attempt.key(), message.to_owned());
+        out.push(Action::ToScheduler(FromWorker::Missing {
+            task,
+            attempt: number,
+            object,
+            message,
+        }));
+        self.let_go(ix, attempt);
     }
 
     /// The attempt is the scheduler's again.

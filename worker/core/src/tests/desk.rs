@@ -32,11 +32,12 @@ pub(super) fn config(slots: u32, store_limit: u64) -> Config {
 
 /// Two functions of one runtime, in slots 0 and 1.
 pub(super) fn functions() -> ToWorker {
-    let spec = |slot: u32| {
-        let name = format!("f{slot}");
-        (slot, FunctionSpec { id: FunctionId(u128::from(slot)), name, runtime: RUST })
-    };
-    ToWorker::Functions { functions: vec![spec(0), spec(1)] }
+    ToWorker::Functions { functions: vec![function(0, 0), function(1, 0)] }
+}
+
+pub(super) fn function(slot: u32, program: u128) -> (u32, FunctionSpec) {
+    let (id, name) = (FunctionId(u128::from(slot)), format!("f{slot}"));
+    (slot, FunctionSpec { id, name, runtime: Runtime::Rust { program } })
 }
 
 pub(super) fn assignment(task: TaskId) -> Assignment {
@@ -215,6 +216,13 @@ fn one(action: &Action) -> String {
         Action::Load { object, on_disk } => format!("load {}{}", object.task.seq, disk(*on_disk)),
         Action::Free { object } => format!("free {}", object.task.seq),
         Action::ToExecutor { executor, .. } => format!("tell {}", executor.0),
+        Action::Serve { ticket, value } => {
+            format!("serve {ticket} {}", if value.is_some() { "value" } else { "none" })
+        }
+        Action::Peers { peers } => format!("peers {}", peers.len()),
+        Action::PeersGone { workers } => format!("peers gone {}", workers.len()),
+        Action::FetchProgram { program, .. } => format!("fetch program {program}"),
+        Action::Leave => "leave".to_owned(),
         Action::ToScheduler(message) => said(message),
     }
 }
@@ -246,6 +254,13 @@ fn said(message: &FromWorker) -> String {
         FromWorker::Explained { explanation, .. } => {
             format!("{:?}: {}", explanation.state, explanation.reason)
         }
+        FromWorker::Draining => "draining".to_owned(),
+        FromWorker::Missing { task, object, .. } => {
+            format!("missing {} for {}", object.task.seq, task.seq)
+        }
+        FromWorker::CopyFailed { object, .. } => format!("copy failed {}", object.task.seq),
+        FromWorker::NeedProgram { program } => format!("need program {program}"),
+        FromWorker::HasProgram { program } => format!("has program {program}"),
         FromWorker::FromTask { task, .. } => format!("from task {}", task.seq),
         other => format!("{other:?}"),
     }

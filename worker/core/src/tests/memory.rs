@@ -166,7 +166,8 @@ fn an_input_of_a_peer_is_fetched_once_for_all() {
     desk.end(0, 8, 1);
     assert_eq!(short(&desk.assign(vec![gone(9)])), ["fetch 2"]);
     let event = Event::Fetched { object: object(2), result: Err("no route".to_owned()) };
-    assert_eq!(short(&desk.event(event)), ["ended 9 WorkerLost"]);
+    assert_eq!(short(&desk.event(event)), ["missing 2 for 9"]);
+    assert_eq!(desk.core.holdings(), (3, 0), "the attempt is forgotten, and what it needed");
 }
 
 #[test]

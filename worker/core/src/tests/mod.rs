@@ -7,5 +7,7 @@ mod executors;
 mod feed;
 mod limits;
 mod memory;
+mod peers;
 mod play;
+mod programs;
 mod properties;

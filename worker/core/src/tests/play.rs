@@ -11,9 +11,9 @@ use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{Assignment, FromWorker, InputPlace, ToWorker};
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 
-use super::desk::{assignment, config, functions, input, task};
+use super::desk::{assignment, config, function, functions, input, task};
 use crate::objects::pages;
-use crate::{Action, Core, Event, ExecutorId, LocalValue};
+use crate::{Action, Core, Event, ExecutorId, LocalValue, ProgramNews};
 
 /// SplitMix64.
 pub(super) struct Dice(pub(super) u64);
@@ -37,6 +37,9 @@ impl Dice {
 }
 
 type Key = (TaskId, u32);
+
+/// One that is not always here; it has function 2.
+const PROGRAM: u128 = 9;
 
 #[derive(Default)]
 struct Process {
@@ -76,6 +79,11 @@ pub(super) struct Play {
     spills: Vec<ObjectId>,
     loads: Vec<(ObjectId, bool)>,
     fetches: Vec<(ObjectId, bool)>,
+    wanted: BTreeMap<u64, (ObjectId, bool)>,
+    /// It is to come from a peer or a client.
+    asked_for_program: bool,
+    /// Copies that were asked for and not answered.
+    copying: BTreeSet<ObjectId>,
     next_task: u64,
     next_extent: u64,
     on_disk: BTreeSet<u64>,
@@ -105,6 +113,9 @@ impl Play {
             spills: Vec::new(),
             loads: Vec::new(),
             fetches: Vec::new(),
+            wanted: BTreeMap::new(),
+            asked_for_program: false,
+            copying: BTreeSet::new(),
             next_task: 0,
             next_extent: 0,
             on_disk: BTreeSet::new(),
@@ -113,6 +124,8 @@ impl Play {
             ends: 0,
         };
         play.tell(Event::FromScheduler(functions()));
+        let functions = vec![function(2, PROGRAM)];
+        play.tell(Event::FromScheduler(ToWorker::Functions { functions }));
         play
     }
 
@@ -163,6 +176,7 @@ impl Play {
             self.finish_io();
             self.deliver();
         }
+        assert!(self.wanted.is_empty() && self.copying.is_empty(), "no answer: {:#?}", self.core);
         assert_eq!(self.core.holdings(), (0, 0), "{:#?}", self.core);
         assert_eq!(format!("{:?}", self.core.room), format!("{:?}", self.core.total));
         assert_eq!(
@@ -172,7 +186,7 @@ impl Play {
     }
 
     fn step(&mut self) {
-        match self.dice.roll(21) {
+        match self.dice.roll(25) {
             0..=2 if !self.calm => self.assign(),
             3 if !self.calm => self.retract(),
             4 if !self.calm => self.cancel(),
@@ -185,6 +199,13 @@ impl Play {
             12 if !self.calm => self.kill_one(),
             13 if !self.calm => self.measure_one(),
             14 if !self.calm => self.repeat(),
+            15 if !self.calm => self.copy(),
+            16 if !self.calm => self.want(),
+            17 if self.asked_for_program => self.program_comes(),
+            18 if !self.calm && self.dice.one_in(20) => {
+                let (program, news) = (PROGRAM, ProgramNews::Gone);
+                self.pending.push_back(Event::Program { program, news });
+            }
             _ => self.execute(),
         }
     }
@@ -281,16 +302,21 @@ impl Play {
                 assert_eq!(head, Some((task, attempt)), "the interrupt would hit another task");
             }
             Action::Kill { executor } | Action::Retire { executor } => {
-                let process = self.processes.get_mut(&executor).expect("it was started");
-                process.live = false;
-                for run in process.ring.drain(..).chain(process.stack.drain(..).map(|s| s.0)) {
+                let process = self.processes.remove(&executor).expect("it was started");
+                for run in process.ring.iter().chain(process.stack.iter().map(|s| &s.0)) {
                     self.pins.remove(&(run.task, run.attempt));
                 }
                 let death = death(9);
                 self.pending.push_back(Event::ExecutorDied { executor, death });
-                self.processes.get_mut(&executor).expect("seen above").granted.clear();
             }
             Action::ToExecutor { .. } => {}
+            Action::Peers { .. } | Action::PeersGone { .. } => {}
+            Action::FetchProgram { .. } => self.asked_for_program = true,
+            Action::Leave => panic!("nobody wanted it to leave"),
+            Action::Serve { ticket, value } => {
+                let (object, there) = self.wanted.remove(&ticket).expect("a ticket is used once");
+                assert!(!there || value.is_some(), "{object} lies here");
+            }
             Action::Grant { executor, request, size, on_disk } => {
                 let extent = self.extent(size, on_disk);
                 let failed = self.dice.one_in(30);
@@ -383,6 +409,32 @@ impl Play {
                     self.answer((end.task, end.attempt));
                 }
             }
+            FromWorker::Missing { task, attempt, object, .. } => {
+                let assignment = self.open[&(task, attempt)].clone();
+                assert!(assignment.inputs.iter().any(|input| input.object == object));
+                self.answer((task, attempt));
+                if self.dice.one_in(2) {
+                    self.submit(Assignment { attempt: attempt + 1, ..assignment });
+                }
+            }
+            FromWorker::NeedProgram { program } => {
+                assert!(!self.asked_for_program, "it is on its way");
+                let source = match self.dice.roll(3) {
+                    0 if !self.calm => Err("nobody has it".to_owned()),
+                    n => Ok(vec![WorkerId(1); n as usize]),
+                };
+                self.asked_for_program = source == Ok(Vec::new());
+                let source = ToWorker::Program { program, source };
+                self.pending.push_back(Event::FromScheduler(source));
+            }
+            FromWorker::Copied { objects } => {
+                for object in objects {
+                    self.copying.remove(&object);
+                }
+            }
+            FromWorker::CopyFailed { object, .. } => {
+                assert!(self.copying.remove(&object), "no copy of {object} was wanted");
+            }
             FromWorker::Retracted { given, kept } => {
                 for key in given {
                     assert!(self.asked_back.contains(&key));
@@ -405,7 +457,7 @@ impl Play {
                 if let Some(at) = self.unborn.iter().position(|(_, parent)| *parent == task) {
                     let (child, parent) = self.unborn.swap_remove(at);
                     let in_place_of = Some(parent);
-                    self.submit(Assignment { in_place_of, ..assignment(child) });
+                    self.submit(Assignment { in_place_of, ..self.child(child, parent) });
                 }
             }
             _ => {}
@@ -444,7 +496,7 @@ impl Play {
         for _ in 0..=self.dice.roll(6) {
             let mut assignment = assignment(self.new_task());
             assignment.order = self.dice.roll(4);
-            assignment.function = self.dice.roll(2) as u32;
+            assignment.function = self.dice.roll(3) as u32;
             assignment.outputs = 1 + u16::from(self.dice.one_in(8));
             assignment.wanted = self.dice.one_in(3);
             assignment.args = Bytes::from(vec![0; self.dice.roll(60_000) as usize]);
@@ -538,6 +590,42 @@ impl Play {
         }
     }
 
+    /// The scheduler wants a copy here of something far or near.
+    fn copy(&mut self) {
+        let far = self.dice.one_in(2);
+        let object = match self.dice.pick(self.store.keys().copied()) {
+            Some(object) if !far => object,
+            _ => {
+                let (object, size) = (self.new_task().object(0), self.dice.roll(self.limit));
+                self.store.insert(object, (Lies::Peer, size));
+                object
+            }
+        };
+        self.copying.insert(object);
+        let (size, workers) = (self.size_of(object), vec![WorkerId(1)]);
+        let copy = ToWorker::Copy { object, size, workers };
+        self.pending.push_back(Event::FromScheduler(copy));
+    }
+
+    fn program_comes(&mut self) {
+        self.asked_for_program = false;
+        let message = String::new();
+        let news = match self.dice.roll(40) {
+            0 if !self.calm => ProgramNews::Unusable { message },
+            1..10 if !self.calm => ProgramNews::NotFetched { message },
+            _ => ProgramNews::Here,
+        };
+        self.pending.push_back(Event::Program { program: PROGRAM, news });
+    }
+
+    /// A peer wants something.
+    fn want(&mut self) {
+        let Some(object) = self.dice.pick(self.store.keys().copied()) else { return };
+        let ticket = self.dice.roll(u64::MAX);
+        self.wanted.insert(ticket, (object, self.core.value(object).is_some()));
+        self.tell(Event::Wanted { ticket, object });
+    }
+
     fn fails(&mut self, n: u64) -> bool {
         !self.calm && self.dice.one_in(n)
     }
@@ -606,9 +694,16 @@ impl Play {
     /// The scheduler assigns a child as a task like any other.
     fn bear(&mut self) {
         if !self.unborn.is_empty() {
-            let (child, _) = self.unborn.swap_remove(0);
-            self.submit(assignment(child));
+            let (child, parent) = self.unborn.swap_remove(0);
+            self.submit(self.child(child, parent));
         }
+    }
+
+    /// A task submits tasks of its own program.
+    fn child(&self, child: TaskId, parent: TaskId) -> Assignment {
+        let parent = self.open.values().find(|a| a.task == parent);
+        let function = parent.map_or(0, |parent| parent.function);
+        Assignment { function, ..assignment(child) }
     }
 
     fn pass_time(&mut self) {
