@@ -6,6 +6,7 @@
 //! - [`mailbox`]: a queue that a loop sleeps on, and the trait that whoever is told things implements.
 //! - `keys`: the cluster's secret, and the keys and tokens that follow from it.
 //! - `address`: where a scheduler is: `manyhands://TOKEN@HOST:PORT`.
+//! - `bulk`: large values and programs, from whoever has them.
 //! - `quic`: endpoints, and who may talk to whom.
 
 pub mod clock;
@@ -13,6 +14,8 @@ pub mod mailbox;
 
 #[cfg(feature = "quic")]
 pub mod address;
+#[cfg(feature = "quic")]
+pub mod bulk;
 #[cfg(feature = "quic")]
 pub mod keys;
 #[cfg(feature = "quic")]
