@@ -17,12 +17,14 @@
 //! - `space`: room of one kind (memory, disk): segments and leases; limits; giving back.
 //! - `free`: which parts of the segments are free, and which of them to use first.
 //! - `segment`: files and their mappings; the only module with `unsafe`.
+//! - `filling`: an extent that is filled piece by piece, by several threads.
 //! - `copy`: copying large values.
 //! - `config`, `place`, `error`: limits and fill; who writes and where things are; what can go wrong.
 
 mod config;
 mod copy;
 mod error;
+mod filling;
 mod free;
 mod place;
 mod segment;
@@ -45,6 +47,7 @@ use rustc_hash::FxBuildHasher;
 pub use crate::config::{StoreConfig, StoreStats};
 use crate::copy::copy;
 pub use crate::error::StoreError;
+pub use crate::filling::Filling;
 pub use crate::place::{Loaded, Where, Writer};
 use crate::space::{Kind, Lease, NoRoom, Space};
 
@@ -165,6 +168,31 @@ impl Store {
         written.map_err(StoreError::Segment)
     }
 
+    /// Takes over an extent that was granted to [`Writer::DAEMON`], to fill its first `size` bytes
+    /// piece by piece. It is readable as an object after [`Store::finish`].
+    pub fn fill(&self, extent: Extent, size: u64) -> Result<Filling, StoreError> {
+        let whole = Extent { len: size, ..extent };
+        let Grant { on_disk, lease, .. } = self.take_grant(Writer::DAEMON, whole)?;
+        Ok(Filling::new(lease, on_disk, size))
+    }
+
+    /// Makes what was filled readable as `object`, from now on unchangeable: later writes are refused.
+    /// An object that is there already stays as it is. Fails while somebody still writes.
+    pub fn finish(
+        &self,
+        object: ObjectId,
+        codec: Codec,
+        filling: &Filling,
+    ) -> Result<Where, StoreError> {
+        filling.close()?;
+        let (size, on_disk) = (filling.size, filling.on_disk);
+        if on_disk {
+            self.spilled_total.fetch_add(size, Ordering::Relaxed);
+        }
+        let new = Object { codec, size, on_disk, lease: filling.lease.clone() };
+        Ok(self.index.entry(object).or_insert(new).place())
+    }
+
     /// Gives a granted extent back, unpublished.
     pub fn release(&self, writer: Writer, extent: Extent) -> Result<(), StoreError> {
         self.take_grant(writer, extent).map(drop)
@@ -212,6 +240,16 @@ impl Store {
             true => Bytes::from(read_back(object, &found)?),
             false => view(found.lease, found.size)?,
         };
+        Ok(Some(Value { codec: found.codec, bytes }))
+    }
+
+    /// As [`Store::get`], but a spilled object is mapped too: it takes no memory but the system's
+    /// cache of the file. A disk that fails under a reader kills it (SIGBUS).
+    pub fn map(&self, object: ObjectId) -> Result<Option<Value>, StoreError> {
+        let Some(found) = self.index.get(&object).map(|entry| entry.clone()) else {
+            return Ok(None);
+        };
+        let bytes = view(found.lease, found.size)?;
         Ok(Some(Value { codec: found.codec, bytes }))
     }
 

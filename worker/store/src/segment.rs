@@ -178,6 +178,22 @@ impl Range {
         })
     }
 
+    /// Copies to a part of it through the mapping. No other thread may touch that part meanwhile, nor
+    /// anybody hold a slice of it: [`crate::filling`] keeps watch over that.
+    pub(crate) fn copy_to(&self, from: u64, bytes: &[u8]) -> io::Result<()> {
+        let mapping = self.segment.mapping(true)?;
+        let end = from.checked_add(bytes.len() as u64);
+        assert!(end.is_some_and(|end| end <= self.len), "beyond the end of a range");
+        // SAFETY: the part lies within the range (asserted) and so within the mapping, which lives as
+        // long as the segment that `self` keeps. `Filling::write_at`, the only caller, lets one thread
+        // at a time have these bytes, and none after they were first read.
+        unsafe {
+            let start = mapping.base.as_ptr().add((self.offset + from) as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+        }
+        Ok(())
+    }
+
     /// Makes sure that the file has room for the range: writing to a mapping of a full disk would
     /// kill the writer (SIGBUS).
     pub(crate) fn reserve(&self) -> io::Result<()> {
@@ -205,7 +221,8 @@ impl Range {
         self.write_at(0, bytes)
     }
 
-    fn write_at(&self, from: u64, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes to a part of it through the file.
+    pub(crate) fn write_at(&self, from: u64, mut bytes: &[u8]) -> io::Result<()> {
         let mut at = self.offset + from;
         assert!(at + bytes.len() as u64 <= self.offset + self.len);
         while !bytes.is_empty() {

@@ -196,3 +196,42 @@ fn on_the_full_disk() {
     store.free(object(0));
     store.spill(object(7)).expect("there is room again");
 }
+
+#[test]
+fn an_extent_is_filled_in_any_order_and_read_meanwhile() {
+    let store = Store::new(config(1 << 20, "filled")).unwrap();
+    let size = 3 * 4096 + 5;
+    for (seq, on_disk) in [(1, false), (2, true)] {
+        let extent = store.alloc(Writer::DAEMON, size, on_disk).unwrap();
+        let filling = store.fill(extent, size).unwrap();
+        assert!(store.fill(extent, size).is_err(), "it has an owner");
+        filling.write_at(8192, &[3; 4101]).unwrap();
+        let early = filling.read_at(8192, 4096).unwrap();
+        assert_eq!(early, vec![3; 4096]);
+        assert!(filling.write_at(8192, &[9; 10]).is_err(), "somebody reads it");
+        assert!(filling.write_at(size - 1, &[9; 2]).is_err(), "beyond the end");
+        std::thread::scope(|scope| {
+            scope.spawn(|| filling.write_at(0, &[1; 4096]).unwrap());
+            scope.spawn(|| filling.write_at(4096, &[2; 4096]).unwrap());
+        });
+        store.finish(object(seq), Codec::RAW, &filling).unwrap();
+        assert!(filling.write_at(0, &[9; 1]).is_err(), "it is an object");
+        drop(filling);
+        let whole = [vec![1; 4096], vec![2; 4096], vec![3; 4101]].concat();
+        assert_eq!(store.map(object(seq)).unwrap().unwrap().bytes, whole);
+        assert_eq!(store.get(object(seq)).unwrap().unwrap().bytes, whole);
+        store.free(object(seq));
+        assert_eq!(early, vec![3; 4096], "a reader keeps it");
+    }
+    assert_eq!((store.stats().used, store.stats().spilled), (0, 0));
+}
+
+#[test]
+fn an_extent_that_is_not_finished_comes_back() {
+    let store = Store::new(StoreConfig::default()).unwrap();
+    let extent = store.alloc(Writer::DAEMON, 100_000, false).unwrap();
+    let filling = store.fill(extent, 100_000).unwrap();
+    filling.write_at(0, &[1; 10]).unwrap();
+    drop(filling);
+    assert_eq!(store.stats().used, 0);
+}
