@@ -12,9 +12,6 @@ use crate::slab::{BlobIdx, JobIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
 use crate::workers::Outbox;
 
-/// Holders of one object that a task is told of.
-const PEERS_TOLD: usize = 8;
-
 impl Core {
     /// Sends a task to a worker at the end of the round.
     pub(crate) fn assign(&mut self, task: TaskIdx, worker: WorkerIdx, in_place_of: Option<TaskId>) {
@@ -95,9 +92,7 @@ impl Core {
         } else if let Some(value) = self.cached_value(record.codec, there) {
             InputPlace::Inline(value)
         } else {
-            let peers = self.copies_of(there).take(PEERS_TOLD);
-            let workers = peers.map(|peer| self.workers[peer].id).collect();
-            InputPlace::Peers { workers, size: there.size }
+            InputPlace::Peers { workers: self.sources(there, worker), size: there.size }
         };
         AssignedInput { object, place }
     }
@@ -200,7 +195,7 @@ impl Core {
         for index in std::mem::take(&mut self.to_send) {
             let record = &mut self.workers[index];
             let worker = record.id;
-            let Outbox { functions, assign, retract, free, send, .. } =
+            let Outbox { functions, assign, retract, free, send, copy, leave, .. } =
                 std::mem::take(&mut record.outbox);
             record.outbox.assigned_last = assign.len();
             let mut tell = |message| out.push(Action::ToWorker { worker, message });
@@ -218,6 +213,12 @@ impl Core {
             }
             if !free.is_empty() {
                 tell(ToWorker::Free { objects: free });
+            }
+            for (object, size, workers) in copy {
+                tell(ToWorker::Copy { object, size, workers });
+            }
+            if leave {
+                tell(ToWorker::Leave);
             }
         }
     }

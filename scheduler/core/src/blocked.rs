@@ -72,8 +72,11 @@ impl Core {
 
     /// Sends to each stuck task one of those that it waits for, to run on top of it.
     pub(crate) fn help_stuck(&mut self) {
-        for stuck in self.stuck.clone() {
+        for stuck in self.stuck_tasks() {
             let Some(worker) = self.tasks[stuck].worker() else { continue };
+            if self.workers[worker].away.is_some() {
+                continue;
+            }
             let helper = self.blocked.get(&stuck).and_then(|blocked| blocked.helper);
             let helper = helper.and_then(|mark| self.marked(mark));
             if helper.is_some_and(|helper| self.tasks[helper].worker() == Some(worker)) {
@@ -91,6 +94,31 @@ impl Core {
         }
     }
 
+    /// Blocked tasks that wait for what may run nowhere but on top of them: their worker has as many
+    /// processes as it may, or drains and there is no other.
+    fn stuck_tasks(&self) -> Vec<TaskIdx> {
+        let mut stuck = self.stuck.clone();
+        for worker in &self.draining {
+            let blocked = self.workers[*worker]
+                .assigned
+                .iter()
+                .filter(|task| self.blocked.get(task).is_some_and(|blocked| !blocked.at_limit));
+            let known = stuck.len();
+            stuck.extend(blocked);
+            stuck[known..].sort_unstable();
+        }
+        stuck
+    }
+
+    /// Whether a task that lends its slot away may have its children run on top of it.
+    fn may_help(&self, task: TaskIdx, stuck: TaskIdx, worker: WorkerIdx) -> bool {
+        let at_limit = self.blocked.get(&stuck).is_some_and(|blocked| blocked.at_limit);
+        let elsewhere = |(other, record): (WorkerIdx, &crate::workers::Worker)| {
+            record.takes_tasks() && self.could_run(task, other)
+        };
+        self.could_run(task, worker) && (at_limit || !self.workers.iter().any(elsewhere))
+    }
+
     /// A ready task among those that a stuck one waits for, directly or through others. Those that
     /// lie unstarted at a worker that is stuck are asked back; only what the task waits for directly
     /// its own worker runs on top of it by itself.
@@ -104,7 +132,7 @@ impl Core {
             }
             let record = &self.tasks[task];
             match record.state {
-                State::Ready if self.could_run(task, worker) => return Some(task),
+                State::Ready if self.may_help(task, stuck, worker) => return Some(task),
                 State::Waiting { .. } => {
                     next.extend(record.inputs.iter().rev().map(|input| input.task));
                 }
@@ -173,7 +201,9 @@ impl Core {
             let thief = self.thieves.get(&task).copied();
             self.unassign(task, None);
             self.end_attempt(task);
-            self.tasks[task].flags.set(Flags::MOVED);
+            if self.workers[worker].drain.is_none() {
+                self.tasks[task].flags.set(Flags::MOVED);
+            }
             if !thief.is_some_and(|thief| self.hand_over(task, thief)) {
                 self.wait_again(task);
             }

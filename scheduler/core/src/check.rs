@@ -101,7 +101,12 @@ impl Core {
             State::Waiting { missing } => {
                 assert!(*missing > 0, "{id} waits for something");
                 let gone = record.inputs.iter().filter(|i| self.object(**i).there().is_none());
-                assert_eq!(gone.count(), *missing as usize, "{id} counts what it waits for");
+                let rests = usize::from(record.flags.has(Flags::RESTS));
+                assert_eq!(
+                    gone.count() + rests,
+                    *missing as usize,
+                    "{id} counts what it waits for"
+                );
             }
             State::Ready => {
                 let there = |i: &ObjRef| self.object(*i).there().is_some();
@@ -115,6 +120,8 @@ impl Core {
             State::Done => {}
             State::Failed(_) => assert!(record.inputs.is_empty(), "{id} failed: it needs nothing"),
         }
+        let waits = matches!(record.state, State::Waiting { .. });
+        assert!(waits || !record.flags.has(Flags::RESTS), "{id} rests while it waits");
         let speaks = self.task_sessions.contains_key(&task);
         assert_eq!(record.flags.has(Flags::SPEAKS), speaks, "{id} has a session if it speaks");
         let blocked = self.blocked.contains_key(&task);
@@ -169,6 +176,7 @@ impl Core {
             let id = worker.id;
             assert_eq!(self.load.at(worker), Some(index), "{id} stands in the index of loads");
             assert!(self.load.is_current(worker), "{id} stands where it should");
+            assert_eq!(worker.incoming, self.copies_under_way(index), "{id} counts what comes");
             let mut sums = (0, 0, 0, 0, 0);
             for task in &worker.assigned {
                 let record = &self.tasks[*task];
@@ -189,6 +197,11 @@ impl Core {
                 (worker.load, worker.work_us, worker.reserved, worker.retracting, worker.stuck);
             assert_eq!(sums, counted, "{id} counts its load, work, reserve, retracts and stuck");
         }
+        for worker in &self.draining {
+            assert!(self.workers[*worker].drain.is_some(), "those that drain are known");
+        }
+        let draining = self.workers.iter().filter(|(_, worker)| worker.drain.is_some());
+        assert_eq!(draining.count(), self.draining.len(), "all that drain are known");
         let stuck: u32 = self.workers.iter().map(|(_, worker)| worker.stuck).sum();
         assert_eq!(stuck as usize, self.stuck.len(), "all stuck tasks are known");
     }

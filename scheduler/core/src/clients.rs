@@ -16,12 +16,13 @@ use crate::slab::{JobIdx, SessionIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
 
 impl Core {
-    pub(crate) fn on_client_joined(&mut self, id: SessionId, lane: Lane) {
+    pub(crate) fn on_client_joined(&mut self, id: SessionId, lane: Lane, out: &mut Vec<Action>) {
         if self.session_ids.contains_key(&id) {
             return;
         }
         let session = self.sessions.insert(Session::new(Speaker::Client(id), lane, 0));
         self.session_ids.insert(id, session);
+        self.introduce_workers(id, out);
     }
 
     pub(crate) fn on_client_lost(&mut self, id: SessionId, out: &mut Vec<Action>) {
@@ -261,7 +262,7 @@ impl Core {
         large.then(|| Outcome::Stored {
             codec: record.codec,
             size: there.size,
-            workers: self.copies_of(there).map(|w| self.workers[w].id).collect(),
+            workers: self.sources(there, WorkerIdx::NONE),
         })
     }
 

@@ -209,6 +209,9 @@ impl Core {
     pub(crate) fn withdraw(&mut self, task: TaskIdx, for_good: bool) {
         match self.tasks[task].state {
             State::Waiting { .. } => {
+                if for_good {
+                    self.tasks[task].flags.clear(Flags::RESTS);
+                }
                 for i in 0..self.tasks[task].inputs.len() {
                     let input = self.tasks[task].inputs[i];
                     let ObjectState::Pending(waiters) = &mut self.object_mut(input).state else {

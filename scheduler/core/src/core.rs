@@ -37,6 +37,8 @@ pub(crate) struct Blob {
 pub(crate) struct History {
     pub(crate) errors: u32,
     pub(crate) crashes: u32,
+    /// How often in a row it was handed back since an input could not be fetched.
+    pub(crate) misses: u32,
     pub(crate) attempts: Vec<AttemptFailure>,
 }
 
@@ -65,6 +67,8 @@ pub struct Core {
     pub(crate) workers: Slab<WorkerIdx, Worker>,
     pub(crate) worker_ids: FxHashMap<WorkerId, WorkerIdx>,
     pub(crate) load: LoadIndex,
+    /// Workers that are about to leave, in the order in which they said so.
+    pub(crate) draining: Vec<WorkerIdx>,
     pub(crate) history: FxHashMap<TaskIdx, History>,
     /// Why attempts were told to stop.
     pub(crate) stops: FxHashMap<TaskIdx, FailureKind>,
@@ -75,6 +79,8 @@ pub struct Core {
     /// Blocked tasks that only a task in place can help, in the order in which they said so.
     pub(crate) stuck: Vec<TaskIdx>,
     pub(crate) deadlines: BinaryHeap<Reverse<(Time, Mark)>>,
+    /// Tasks that wait for a time.
+    pub(crate) resting: BinaryHeap<Reverse<(Time, Mark)>>,
     /// Questions passed on to workers: by our number, who asked and under which.
     pub(crate) queries: FxHashMap<u64, (SessionIdx, u64, WorkerIdx)>,
     pub(crate) next_query: u64,
@@ -123,6 +129,7 @@ impl Core {
             workers: Slab::default(),
             worker_ids: FxHashMap::default(),
             load: LoadIndex::default(),
+            draining: Vec::new(),
             history: FxHashMap::default(),
             stops: FxHashMap::default(),
             reservations: FxHashMap::default(),
@@ -130,6 +137,7 @@ impl Core {
             blocked: FxHashMap::default(),
             stuck: Vec::new(),
             deadlines: BinaryHeap::new(),
+            resting: BinaryHeap::new(),
             queries: FxHashMap::default(),
             next_query: 0,
             lineage: VecDeque::new(),
@@ -149,11 +157,12 @@ impl Core {
     pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
         match event {
-            Event::ClientJoined { session, lane } => self.on_client_joined(session, lane),
+            Event::ClientJoined { session, lane } => self.on_client_joined(session, lane, out),
             Event::ClientLost { session } => self.on_client_lost(session, out),
             Event::WorkerJoined { worker, spec } => self.on_worker_joined(worker, spec, out),
             Event::WorkerLost { worker } => self.on_worker_lost(worker, out),
-            Event::WorkerAway { .. } | Event::WorkerBack { .. } => {}
+            Event::WorkerAway { worker } => self.on_worker_away(worker, out),
+            Event::WorkerBack { worker } => self.on_worker_back(worker),
             Event::FromClient { session, message } => {
                 if let Some(session) = self.session_ids.get(&session).copied() {
                     self.on_client_message(session, message, out);
@@ -194,9 +203,9 @@ impl Core {
             FromClient::Explain { query, task } => self.on_explain(session, query, task, out),
             FromClient::Watch { job } => self.on_watch(session, job, out),
             FromClient::CloseJob { job } => self.on_job_closed(session, job, out),
+            FromClient::Drain { worker } => self.on_drain(session, worker, out),
             FromClient::Ask { .. }
             | FromClient::CancelJob { .. }
-            | FromClient::Drain { .. }
             | FromClient::ProgramFailed { .. } => {}
         }
     }
@@ -225,11 +234,14 @@ impl Core {
             FromWorker::Explained { query, explanation } => {
                 self.on_explained(worker, query, explanation, out)
             }
-            FromWorker::Draining
-            | FromWorker::Missing { .. }
-            | FromWorker::CopyFailed { .. }
-            | FromWorker::NeedProgram { .. }
-            | FromWorker::HasProgram { .. } => {}
+            FromWorker::Draining => self.on_draining(worker),
+            FromWorker::CopyFailed { object, message } => {
+                self.on_copy_failed(worker, object, &message)
+            }
+            FromWorker::Missing { task, attempt, object, message } => {
+                self.on_missing(worker, task, attempt, object, message)
+            }
+            FromWorker::NeedProgram { .. } | FromWorker::HasProgram { .. } => {}
             FromWorker::Status(status) => {
                 self.workers[worker].status = status;
                 self.workers[worker].stored_since = 0;
@@ -248,6 +260,9 @@ impl Core {
             self.help_stuck();
             self.place_ready();
             self.steal();
+            if !self.draining.is_empty() {
+                self.advance_drains();
+            }
         }
         self.tell(out);
         self.send(out);
@@ -263,7 +278,7 @@ impl Core {
         let deadline = self.deadlines.peek().map(|Reverse((time, _))| *time);
         // Few jobs are watched, and there are few jobs.
         let progress = self.jobs.iter().filter_map(|(_, job)| job.progress_due()).min();
-        [deadline, progress].into_iter().flatten().min()
+        [deadline, progress, self.rested_at(), self.drain_due()].into_iter().flatten().min()
     }
 
     /// How many tasks and values the core has records of: none, when nobody holds or needs any.

@@ -69,6 +69,9 @@ impl Core {
         for (index, output) in (0..).zip(outputs) {
             self.on_output_made(ObjRef { task, index }, worker, output);
         }
+        if self.workers[worker].drain.is_some() {
+            self.pack(task, worker);
+        }
         self.release_needs(task);
         self.end_attempt(task);
         self.count(job, |job| job.counts.done += 1);
@@ -137,7 +140,7 @@ impl Core {
         self.contains.insert(inner.into())
     }
 
-    fn on_input_there(&mut self, task: TaskIdx) {
+    pub(crate) fn on_input_there(&mut self, task: TaskIdx) {
         let State::Waiting { missing } = &mut self.tasks[task].state else {
             unreachable!("only waiting tasks wait for objects");
         };
@@ -242,7 +245,7 @@ impl Core {
             return;
         }
         let there = record.there().expect("only what exists is asked for");
-        let worker = there.copy;
+        let worker = self.best_copy(there);
         self.object_mut(object).asked = true;
         let id = self.object_id(object);
         self.outbox(worker).send.push(id);

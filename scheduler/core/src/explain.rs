@@ -3,6 +3,7 @@
 use manyhands_proto::client::{Explanation, TaskState, ToClient};
 use manyhands_proto::worker::ToWorker;
 use manyhands_proto::{TaskId, WorkerId};
+use smallvec::SmallVec;
 
 use crate::action::Action;
 use crate::core::Core;
@@ -14,6 +15,9 @@ use crate::tasks::{Flags, State};
 
 /// Inputs that are named in a reason; the others are counted.
 const NAMED: usize = 3;
+
+/// Workers with copies of a result that are named.
+const NAMED_COPIES: usize = 8;
 
 /// How far a reason follows what a task waits for.
 const DEPTH: usize = 4;
@@ -35,6 +39,7 @@ impl Core {
             return self.say(session, ToClient::Explained { query, explanation }, out);
         };
         if let State::Assigned { worker, .. } = self.tasks[task].state
+            && self.workers[worker].away.is_none()
             && self.queries.len() < QUERIES
         {
             let number = self.next_query;
@@ -64,13 +69,16 @@ impl Core {
         }
     }
 
-    /// What was asked of a worker that is lost is answered in its place.
-    pub(crate) fn answer_for_lost_worker(&mut self, worker: WorkerIdx, out: &mut Vec<Action>) {
+    /// What was asked of a worker that is lost, or away, is answered in its place.
+    pub(crate) fn answer_for(&mut self, worker: WorkerIdx, out: &mut Vec<Action>) {
         let mut numbers: Vec<u64> =
             self.queries.iter().filter(|(_, (.., w))| *w == worker).map(|(n, _)| *n).collect();
         numbers.sort_unstable();
         for number in numbers {
-            let reason = format!("{} was lost while it was asked", self.workers[worker].id);
+            let reason = match self.workers[worker].away {
+                Some(_) => format!("it is {}", self.with_worker(worker)),
+                None => format!("{} was lost while it was asked", self.workers[worker].id),
+            };
             let explanation = Explanation { state: TaskState::Assigned, reason };
             self.on_explained(worker, number, explanation, out);
         }
@@ -84,7 +92,7 @@ impl Core {
             }
             State::Ready => (TaskState::Ready, self.why_ready(task)),
             State::Assigned { worker, .. } => {
-                (TaskState::Assigned, format!("it is with {}", self.workers[*worker].id))
+                (TaskState::Assigned, format!("it is {}", self.with_worker(*worker)))
             }
             State::Done => (TaskState::Done, self.where_done(task)),
             State::Failed(failed) => {
@@ -97,7 +105,13 @@ impl Core {
     }
 
     fn why_waiting(&self, task: TaskIdx, missing: u32, depth: usize) -> String {
-        let inputs = &self.tasks[task].inputs;
+        let record = &self.tasks[task];
+        if missing == 1 && record.flags.has(Flags::RESTS) {
+            return "an input could not be fetched from those that have it: it is tried again soon, \
+                    or made again if they are lost"
+                .into();
+        }
+        let inputs = &record.inputs;
         let waits = |input: &&ObjRef| self.object(**input).there().is_none();
         let named = inputs.iter().filter(waits).take(NAMED);
         let named: Vec<String> = named.map(|input| self.why_missing(input.task, depth)).collect();
@@ -121,7 +135,7 @@ impl Core {
             State::Assigned { worker, .. } if record.flags.has(Flags::BLOCKED) => {
                 format!("{who} on {} waits for results itself", self.workers[*worker].id)
             }
-            State::Assigned { worker, .. } => format!("{who} is with {}", self.workers[*worker].id),
+            State::Assigned { worker, .. } => format!("{who} is {}", self.with_worker(*worker)),
             State::Done | State::Failed(_) => format!("{who} is about to run again"),
         }
     }
@@ -140,6 +154,15 @@ impl Core {
         let expected = self.functions.get(record.function).expected_bytes();
         let able: Vec<_> =
             self.workers.iter().filter(|(_, w)| demand.misses(&w.spec).is_none()).collect();
+        if able.iter().all(|(_, worker)| !worker.takes_tasks()) {
+            let (away, n) = (able.iter().filter(|(_, w)| w.away.is_some()).count(), able.len());
+            return format!(
+                "none of the {n} workers that could run it gets tasks now: {away} have not been \
+                 heard from, {} drain",
+                n - away
+            );
+        }
+        let able: Vec<_> = able.into_iter().filter(|(_, w)| w.takes_tasks()).collect();
         let full = able.iter().filter(|(_, worker)| {
             let room = worker.spec.store_limit;
             self.config.policies.admission && worker.store_filled() + expected > room
@@ -194,12 +217,16 @@ impl Core {
         let Some(there) = self.tasks[task].first.there() else {
             return "it has ended; its result was freed, since nobody needed it".into();
         };
-        let copies: Vec<String> =
-            self.copies_of(there).map(|w| self.workers[w].id.to_string()).collect();
-        match copies.is_empty() {
-            true => format!("its result ({} bytes) is with the scheduler", there.size),
-            false => format!("its result ({} bytes) is with {}", there.size, copies.join(", ")),
-        }
+        let copies: SmallVec<[WorkerIdx; 4]> = self.copies_of(there).take(NAMED_COPIES).collect();
+        let named = match &copies[..] {
+            [] => "with the scheduler".to_owned(),
+            [only] => self.with_worker(*only),
+            several => {
+                let ids = several.iter().map(|w| self.workers[*w].id.to_string());
+                format!("with {}", ids.collect::<Vec<_>>().join(", "))
+            }
+        };
+        format!("its result ({} bytes) is {named}", there.size)
     }
 
     /// A session that is no more gets no answers.

@@ -36,6 +36,7 @@ impl Core {
         let worker = self.workers.get(worker).map(|worker| worker.id);
         self.tasks[task].flags.set(Flags::HAS_FAILED);
         let history = self.history.entry(task).or_default();
+        history.misses = 0;
         let crash = kind.is_crash() || matches!(kind, FailureKind::LostInput { .. });
         let (count, limit) = match crash {
             true => (&mut history.crashes, options.crash_retries),
@@ -82,7 +83,7 @@ impl Core {
 
     /// Counts anew what a waiting task, known to no object as waiting, has to wait for.
     pub(crate) fn count_missing(&mut self, task: TaskIdx) {
-        let mut missing = 0;
+        let mut missing = u32::from(self.tasks[task].flags.has(Flags::RESTS));
         for i in 0..self.tasks[task].inputs.len() {
             let input = self.tasks[task].inputs[i];
             if matches!(self.object(input).state, ObjectState::Gone) {

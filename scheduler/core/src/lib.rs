@@ -15,8 +15,9 @@
 //! - The records: `tasks`, `objects`, `holders`, `workers` (with the index of loads), `jobs`,
 //!   `sessions`, `functions`, `options`, `values` (small ones, in memory); `slab` and `lanes` find them.
 //! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results), `fail`
-//!   (failures and what they spread to), `lost` (workers and objects), `blocked` (waiting tasks lend their slots), `stop`
-//!   (cancels and deadlines).
+//!   (failures and what they spread to), `lost` (workers and objects), `missing` (inputs that cannot be
+//!   fetched), `peers` (who can be reached), `drain` (workers that leave), `blocked` (waiting tasks lend
+//!   their slots), `stop` (cancels and deadlines).
 //! - What follows: `ready` (queues), `place` (which task where), `assign`,
 //!   `steal`, `collect` (what nobody
 //!   keeps), `explain` (why a task waits), `check` (the invariants).
@@ -29,6 +30,7 @@ mod clients;
 mod collect;
 pub mod config;
 mod core;
+mod drain;
 mod ends;
 pub mod event;
 mod explain;
@@ -38,8 +40,10 @@ mod holders;
 mod jobs;
 mod lanes;
 mod lost;
+mod missing;
 mod objects;
 mod options;
+mod peers;
 mod place;
 mod ready;
 mod sessions;

@@ -26,12 +26,15 @@ impl Core {
         let worker = self.workers.insert(Worker::new(id, spec));
         self.worker_ids.insert(id, worker);
         self.load.add(worker, &mut self.workers[worker]);
+        self.introduce(worker, out);
         self.dirty = true;
     }
 
     pub(crate) fn on_worker_lost(&mut self, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.worker_ids.remove(&id) else { return };
-        self.answer_for_lost_worker(worker, out);
+        self.answer_for(worker, out);
+        self.take_leave(worker, out);
+        self.forget_drains_of(worker);
         // Its objects first: tasks that are tried again shall not be sent to look there.
         let at_worker = self.objects_at(worker);
         let mut gone = Vec::new();
@@ -122,10 +125,12 @@ impl Core {
 
     /// A worker told of copies that it has. Of objects that are no more it must let go.
     pub(crate) fn on_copied(&mut self, worker: WorkerIdx, objects: &[ObjectId]) {
+        self.dirty |= !self.draining.is_empty();
         for id in objects {
             match self.find_object(*id) {
                 Some(object) if self.object(object).there().is_some() => {
                     self.add_copy(object, worker);
+                    self.on_copy_made(worker, object);
                 }
                 _ => self.outbox(worker).free.push(*id),
             }

@@ -192,6 +192,9 @@ impl Core {
         if best.is_some_and(|(least, _)| least == 0) {
             return best.map(|(_, worker)| worker);
         }
+        if best.is_some() && self.has_missed(wish.task) {
+            return best.map(|(_, worker)| worker);
+        }
         if let Some(worker) = self.least_loaded(wish) {
             let cost = cost(worker, 0, 0);
             if best.is_none_or(|(least, _)| cost < least) {
@@ -232,7 +235,7 @@ impl Core {
 
     fn has_room(&self, worker: WorkerIdx, wish: &Wish) -> bool {
         let record = &self.workers[worker];
-        if record.stuck > 0 {
+        if record.stuck > 0 || !record.takes_tasks() {
             return false;
         }
         if wish.demand != STANDARD {

@@ -40,6 +40,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The client whose session it is; `None` for that of a task.
+    pub(crate) fn client(&self) -> Option<SessionId> {
+        match self.speaker {
+            Speaker::Client(session) => Some(session),
+            Speaker::Task(_) => None,
+        }
+    }
+
     pub(crate) fn new(speaker: Speaker, lane: Lane, depth: u16) -> Session {
         Session {
             speaker,

@@ -34,6 +34,7 @@ impl Core {
         self.load.descending().take(VICTIMS).find(|worker| {
             let record = &self.workers[*worker];
             record.retracting == 0
+                && record.takes_tasks()
                 && !record.refused
                 && record.assigned.len() as u64 * 1000 > record.capacity()
                 && record.wait_us() >= WORTH_US

@@ -51,6 +51,8 @@ impl Core {
                 self.stop_task(task, FailureKind::Deadline, out);
             }
         }
+        self.on_rested();
+        self.on_drains_due();
         self.tell_progress(out);
     }
 }

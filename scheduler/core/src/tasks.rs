@@ -60,6 +60,9 @@ impl Flags {
     /// or the two would pass it to and fro.
     pub(crate) const MOVED: u16 = 4096;
 
+    /// It waits for a time, too: its inputs could not be fetched.
+    pub(crate) const RESTS: u16 = 8192;
+
     /// All that says something about one attempt and not about the task.
     pub(crate) const OF_ATTEMPT: u16 = Self::BLOCKED
         | Self::HAS_WAITED
@@ -188,7 +191,7 @@ pub(crate) fn order(priority: i32, depth: u16, rank: u32) -> u64 {
 }
 
 /// A task's index with its number, to tell whether the record is still the one that was meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Mark {
     pub(crate) task: TaskIdx,
     pub(crate) lane: LaneIdx,

@@ -2,8 +2,9 @@
 
 use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::worker::{Assignment, WorkerSpec, WorkerStatus};
-use manyhands_proto::{ObjectId, TaskId, WorkerId};
+use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 
+use crate::drain::Drain;
 use crate::options::Demand;
 use crate::slab::{FnIdx, TaskIdx, WorkerIdx};
 
@@ -29,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) named: Vec<(String, u64)>,
     /// Bytes that its tasks are expected to return.
     pub(crate) reserved: u64,
+    /// Bytes that are on their way there from other workers.
+    pub(crate) incoming: u64,
     pub(crate) status: WorkerStatus,
     /// Bytes of objects that came to lie there since it last told its status.
     pub(crate) stored_since: u64,
@@ -38,6 +41,10 @@ pub(crate) struct Worker {
     pub(crate) retracting: u32,
     /// It gave nothing back when it was asked last, and nothing has ended there since.
     pub(crate) refused: bool,
+    /// Since when its link is broken.
+    pub(crate) away: Option<Time>,
+    /// It is about to leave.
+    pub(crate) drain: Option<Box<Drain>>,
     /// Functions that were described to it, a bit each.
     functions: Vec<u64>,
     pub(crate) outbox: Outbox,
@@ -56,6 +63,10 @@ pub(crate) struct Outbox {
     pub(crate) retract: Vec<(TaskId, u32)>,
     pub(crate) free: Vec<ObjectId>,
     pub(crate) send: Vec<ObjectId>,
+    /// Objects that it is to copy: size, and who has them.
+    pub(crate) copy: Vec<(ObjectId, u64, Vec<WorkerId>)>,
+    /// It can go.
+    pub(crate) leave: bool,
     /// It stands in the list of outboxes to empty.
     pub(crate) listed: bool,
 }
@@ -71,16 +82,24 @@ impl Worker {
             memory: 0,
             named: Vec::new(),
             reserved: 0,
+            incoming: 0,
             status: WorkerStatus::default(),
             stored_since: 0,
             stuck: 0,
             retracting: 0,
             refused: false,
+            away: None,
+            drain: None,
             functions: Vec::new(),
             outbox: Outbox::default(),
             level: 0,
             position: 0,
         }
+    }
+
+    /// Whether it may get tasks, objects and copies.
+    pub(crate) fn takes_tasks(&self) -> bool {
+        self.away.is_none() && self.drain.is_none()
     }
 
     /// Thousandths of cores that it has.
@@ -135,7 +154,7 @@ impl Worker {
     /// Its load in a few steps: below [`LoadIndex::FULL`] a slot is free.
     fn level_now(&self) -> u8 {
         let capacity = self.capacity();
-        if capacity == 0 || self.stuck > 0 {
+        if capacity == 0 || self.stuck > 0 || !self.takes_tasks() {
             return LoadIndex::LEVELS as u8 - 1;
         }
         if self.load < capacity {

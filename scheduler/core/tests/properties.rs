@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use manyhands_proto::client::{FromClient, Outcome, PutPlace};
 use manyhands_proto::task::{Death, FailureKind, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
-use manyhands_proto::worker::{FromWorker, ToWorker};
+use manyhands_proto::worker::{AssignedInput, Assignment, FromWorker, InputPlace, ToWorker};
 use manyhands_proto::{ObjectId, SessionId, TaskId, WorkerId};
 use manyhands_scheduler_core::{Action, Config, Event, Placement, Policies};
 use proptest::prelude::*;
@@ -80,6 +80,18 @@ enum Step {
     },
     WorkerLost(u32),
     WorkerJoined(u32),
+    Away(u32),
+    Back(u32),
+    Draining(u32),
+    Drain(u64, u32),
+    CopyFailed {
+        worker: u32,
+        seq: u64,
+    },
+    Missing {
+        pick: usize,
+        seq: u64,
+    },
     ClientLost(u64),
     CloseJob(u64),
     Tick,
@@ -120,6 +132,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (worker(), seq()).prop_map(|(worker, seq)| Step::Lost { worker, seq }),
         1 => worker().prop_map(Step::WorkerLost),
         2 => worker().prop_map(Step::WorkerJoined),
+        1 => worker().prop_map(Step::Away),
+        1 => worker().prop_map(Step::Back),
+        1 => worker().prop_map(Step::Draining),
+        1 => (client(), worker()).prop_map(|(c, w)| Step::Drain(c, w)),
+        1 => (worker(), seq()).prop_map(|(worker, seq)| Step::CopyFailed { worker, seq }),
+        2 => (pick(), seq()).prop_map(|(pick, seq)| Step::Missing { pick, seq }),
         1 => client().prop_map(Step::ClientLost),
         1 => client().prop_map(Step::CloseJob),
         1 => Just(Step::Tick),
@@ -288,6 +306,22 @@ impl Run {
                     spec: spec(worker + 1),
                 });
             }
+            Step::Away(worker) => self.event(Event::WorkerAway { worker: WorkerId(worker) }),
+            Step::Back(worker) => self.event(Event::WorkerBack { worker: WorkerId(worker) }),
+            Step::Draining(worker) => self.worker(worker, FromWorker::Draining),
+            Step::Drain(client, worker) => {
+                self.client(client, FromClient::Drain { worker: WorkerId(worker) });
+            }
+            Step::Missing { pick, seq } => {
+                let Some((worker, task, attempt)) = self.take(pick) else { return };
+                let (object, message) = (object(1, seq), "no".to_owned());
+                self.worker(worker, FromWorker::Missing { task, attempt, object, message });
+            }
+            Step::CopyFailed { worker, seq } => {
+                let message = "no".to_owned();
+                let failed = FromWorker::CopyFailed { object: object(1, seq), message };
+                self.worker(worker, failed);
+            }
             Step::ClientLost(client) => {
                 self.event(Event::ClientLost { session: SessionId(client) });
             }
@@ -366,18 +400,59 @@ proptest! {
     }
 }
 
+/// What goes wrong in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Faults {
+    Nothing,
+    /// Workers leave in good order, and others come.
+    Drains,
+    /// Tasks fail, workers are lost, drain and are away, copies fail.
+    All,
+}
+
 /// Workers that run what they are sent, now and then badly, and answer what they are asked.
 struct Oracle {
     bench: Bench,
     random: u64,
-    running: BTreeMap<u32, Vec<(TaskId, u32, u64)>>,
+    faults: Faults,
+    running: BTreeMap<u32, Vec<Assignment>>,
+    /// Copies that were asked for.
+    copies: Vec<(u32, ObjectId, Vec<WorkerId>)>,
+    away: Vec<u32>,
+    /// Those that were away before the last round began to fill.
+    known_away: Vec<u32>,
     told: BTreeMap<ObjectId, Outcome>,
+    /// How often each task ended well.
+    ended: BTreeMap<TaskId, u32>,
+    next_worker: u32,
 }
 
 impl Oracle {
+    fn new(bench: Bench, random: u64, faults: Faults) -> Oracle {
+        let running = (0..3).map(|worker| (worker, Vec::new())).collect();
+        let (copies, away, known_away, told, ended) = Default::default();
+        let next_worker = 3;
+        Oracle {
+            bench,
+            random,
+            faults,
+            running,
+            copies,
+            away,
+            known_away,
+            told,
+            ended,
+            next_worker,
+        }
+    }
+
     fn chance(&mut self, n: u64) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99_991);
         (self.random >> 33) % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.chance(from.len() as u64) as usize]
     }
 
     fn see(&mut self, actions: Vec<Action>) {
@@ -385,12 +460,16 @@ impl Oracle {
             self.told.insert(object, outcome);
         }
         for (worker, assignment) in assignments(&actions) {
-            let run = (assignment.task, assignment.attempt, assignment.order);
-            self.running.entry(worker.0).or_default().push(run);
+            let away = self.away.contains(&worker.0) && self.known_away.contains(&worker.0);
+            assert!(!away, "nothing new goes to a worker that is away");
+            self.running.get_mut(&worker.0).expect("it is there").push(assignment);
         }
         for (worker, message) in told(&actions) {
-            self.answer(worker, message);
+            if self.running.contains_key(&worker) {
+                self.answer(worker, message);
+            }
         }
+        self.known_away = self.away.clone();
     }
 
     fn answer(&mut self, worker: u32, message: ToWorker) {
@@ -401,10 +480,10 @@ impl Oracle {
                 self.bench.worker(worker, FromWorker::Values { values });
             }
             ToWorker::Retract { tasks } => {
-                let running = self.running.entry(worker).or_default();
+                let running = self.running.get_mut(&worker).expect("it is there");
                 let (mut given, mut kept) = (Vec::new(), Vec::new());
                 for (task, attempt) in tasks {
-                    let at = running.iter().position(|(t, a, _)| (*t, *a) == (task, attempt));
+                    let at = running.iter().position(|a| (a.task, a.attempt) == (task, attempt));
                     match at {
                         Some(at) if at > 0 => {
                             running.remove(at);
@@ -415,52 +494,149 @@ impl Oracle {
                 }
                 self.bench.worker(worker, FromWorker::Retracted { given, kept });
             }
+            ToWorker::Copy { object, workers, .. } => self.copies.push((worker, object, workers)),
+            ToWorker::Leave => self.lose(worker),
             _ => {}
         }
     }
 
-    /// Something ends, or a worker is lost and comes back. `false` when there is nothing to do.
-    fn go_on(&mut self, faults: bool) -> bool {
-        let busy: Vec<u32> =
-            self.running.iter().filter(|(_, r)| !r.is_empty()).map(|(w, _)| *w).collect();
+    fn lose(&mut self, worker: u32) {
+        let kept = self.running.remove(&worker);
+        if self.faults == Faults::Drains {
+            assert_eq!(kept.map(|kept| kept.len()), Some(0), "nothing is left behind");
+        }
+        self.copies.retain(|(target, ..)| *target != worker);
+        self.away.retain(|away| *away != worker);
+        self.bench.event(Event::WorkerLost { worker: WorkerId(worker) });
+    }
+
+    fn join(&mut self) {
+        let worker = self.next_worker;
+        self.next_worker += 1;
+        self.running.insert(worker, Vec::new());
+        self.bench.event(Event::WorkerJoined { worker: WorkerId(worker), spec: spec(2) });
+    }
+
+    fn is_there(&self, worker: WorkerId) -> bool {
+        self.running.contains_key(&worker.0)
+    }
+
+    /// A worker leaves, is lost, or cannot be heard for a while.
+    fn disturb(&mut self) {
+        let workers: Vec<u32> = self.running.keys().copied().collect();
+        let worker = self.pick(&workers);
+        match (self.faults, self.chance(4)) {
+            (Faults::Nothing, _) => {}
+            (Faults::Drains, _) | (Faults::All, 0) => {
+                self.join();
+                if self.chance(2) == 0 {
+                    self.bench.worker(worker, FromWorker::Draining);
+                } else {
+                    let worker = WorkerId(worker);
+                    self.bench.client(1, FromClient::Drain { worker });
+                }
+            }
+            (Faults::All, 1) if !self.away.contains(&worker) => {
+                self.away.push(worker);
+                self.bench.event(Event::WorkerAway { worker: WorkerId(worker) });
+            }
+            (Faults::All, 2) => {
+                for worker in std::mem::take(&mut self.away) {
+                    self.bench.event(Event::WorkerBack { worker: WorkerId(worker) });
+                }
+            }
+            (Faults::All, _) => {
+                self.lose(worker);
+                self.join();
+            }
+        }
+    }
+
+    /// A copy that was asked for is made, if it can be had.
+    fn copy(&mut self) -> bool {
+        let Some((target, object, workers)) = self.copies.pop() else { return false };
+        let there = workers.iter().any(|worker| self.is_there(*worker));
+        if there && (self.faults != Faults::All || self.chance(4) > 0) {
+            self.bench.worker(target, FromWorker::Copied { objects: vec![object] });
+        } else {
+            let message = "it is not there".into();
+            self.bench.worker(target, FromWorker::CopyFailed { object, message });
+        }
+        true
+    }
+
+    /// The first task of a worker ends, or cannot get its inputs.
+    fn end_one(&mut self) -> bool {
+        let busy = self.running.iter().filter(|(w, r)| !r.is_empty() && !self.away.contains(w));
+        let busy: Vec<u32> = busy.map(|(worker, _)| *worker).collect();
         if busy.is_empty() {
             return false;
         }
-        let worker = busy[self.chance(busy.len() as u64) as usize];
-        if faults && self.chance(25) == 0 {
-            self.running.remove(&worker);
-            self.bench.event(Event::WorkerLost { worker: WorkerId(worker) });
-            self.bench.event(Event::WorkerJoined { worker: WorkerId(worker), spec: spec(2) });
-            return true;
-        }
-        let running = self.running.get_mut(&worker).expect("busy");
-        let (task, attempt, _) = running.remove(0);
+        let worker = self.pick(&busy);
+        let Assignment { task, attempt, inputs, .. } =
+            self.running.get_mut(&worker).expect("busy").remove(0);
         self.bench.now += 500;
-        if faults && self.chance(20) == 0 {
+        let mut fetched = Vec::new();
+        for AssignedInput { object, place } in inputs {
+            let InputPlace::Peers { workers, .. } = place else { continue };
+            if !workers.iter().any(|worker| self.is_there(*worker)) {
+                let message = "nobody has it".into();
+                self.bench.worker(worker, FromWorker::Missing { task, attempt, object, message });
+                return true;
+            }
+            fetched.push(object);
+        }
+        if !fetched.is_empty() {
+            self.bench.worker(worker, FromWorker::Copied { objects: fetched });
+        }
+        if self.faults == Faults::All && self.chance(20) == 0 {
             self.bench.fail(worker, task, attempt, failure(false));
         } else {
             let size = [8, 5_000, 1 << 20][self.chance(3) as usize];
             self.bench.end(worker, task, attempt, size);
+            *self.ended.entry(task).or_default() += 1;
         }
         true
+    }
+
+    /// Something happens. `false` when there is nothing left to happen.
+    fn go_on(&mut self) -> bool {
+        if self.faults != Faults::Nothing && self.chance(15) == 0 && self.next_worker < 40 {
+            self.disturb();
+            return true;
+        }
+        let copy_first = self.chance(2) == 0;
+        if copy_first && self.copy() || self.end_one() || self.copy() {
+            return true;
+        }
+        if let Some(due) = self.bench.core.next_tick() {
+            self.bench.now = self.bench.now.max(due.0);
+            self.bench.event(Event::Tick);
+            return true;
+        }
+        let back = std::mem::take(&mut self.away);
+        for worker in &back {
+            self.bench.event(Event::WorkerBack { worker: WorkerId(*worker) });
+        }
+        !back.is_empty()
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
 
     /// Every object that is wanted is told of, though tasks fail and workers are lost; without
-    /// faults every one of them with a value.
+    /// faults every one of them with a value. Where workers come and leave in good order nothing
+    /// runs twice and what was put stays.
     #[test]
     fn every_wanted_task_ends(
         config in config(),
         seed in any::<u64>(),
-        faults in any::<bool>(),
+        faults in prop::sample::select(vec![Faults::Nothing, Faults::Drains, Faults::All]),
         rows in prop::collection::vec(prop::collection::vec(1..20u64, 0..4), 1..150),
     ) {
-        let bench = Bench::with(config, &[2, 1, 4]);
-        let (running, told) = Default::default();
-        let mut oracle = Oracle { bench, random: seed, running, told };
+        let config = Config { lineage_limit: 1 << 20, ..config };
+        let mut oracle = Oracle::new(Bench::with(config, &[2, 1, 4]), seed, faults);
         let options = TaskOptions { retries: 3, crash_retries: 3, ..TaskOptions::default() };
         let mut all = batch(1, 0).with(options);
         let tasks = rows.len() as u64;
@@ -469,21 +645,36 @@ proptest! {
             all = all.task(if seq % 3 == 0 { HELD | WANTED } else { WANTED }, &inputs);
         }
         oracle.bench.submit(1, all);
+        let put = object(1, tasks);
+        let meta = ObjectMeta { codec: Codec::MSGPACK, size: 1 << 20, contains: Vec::new() };
+        let place = PutPlace::Stored(WorkerId(0));
+        oracle.bench.client(1, FromClient::Put { object: put, meta, place });
         loop {
             let actions = oracle.bench.round();
             let said = !actions.is_empty();
             oracle.see(actions);
-            if !oracle.go_on(faults) && !said {
+            if !oracle.go_on() && !said {
                 break;
             }
         }
         prop_assert_eq!(oracle.told.len() as u64, tasks, "all that is wanted is told of");
         for (object, outcome) in &oracle.told {
             let good = !matches!(outcome, Outcome::Failed(_));
-            prop_assert!(good || faults, "{} failed without a fault: {:?}", object, outcome);
+            let may_fail = faults == Faults::All;
+            prop_assert!(good || may_fail, "{} failed without a fault: {:?}", object, outcome);
+        }
+        if faults != Faults::All {
+            prop_assert!(oracle.ended.values().all(|times| *times == 1), "nothing runs twice");
+            oracle.bench.client(1, FromClient::Want { objects: vec![put] });
+            let told = outcomes(&oracle.bench.round());
+            let there = match &told[0].1 {
+                Outcome::Stored { workers, .. } => workers.iter().all(|w| oracle.is_there(*w)),
+                _ => false,
+            };
+            prop_assert!(there, "what was put is where it is said to be: {:?}", told);
         }
         oracle.bench.now += 1;
-        let objects = (0..tasks).map(|seq| object(1, seq)).collect();
+        let objects = (0..=tasks).map(|seq| object(1, seq)).collect();
         oracle.bench.client(1, FromClient::Release { objects });
         oracle.bench.round();
         prop_assert_eq!(oracle.bench.core.records(), 0, "what nobody holds is forgotten");
