@@ -8,6 +8,7 @@
 //! - `address`: where a scheduler is: `manyhands://TOKEN@HOST:PORT`.
 //! - `bulk`: large values and programs, from whoever has them.
 //! - `quic`: endpoints, and who may talk to whom.
+//! - `turn`: a daemon's synchronous loop as a future, beside the links that feed it.
 
 pub mod clock;
 pub mod mailbox;
@@ -20,6 +21,8 @@ pub mod bulk;
 pub mod keys;
 #[cfg(feature = "quic")]
 pub mod quic;
+#[cfg(feature = "quic")]
+pub mod turn;
 
 pub use clock::Clock;
 pub use mailbox::{Closed, Mailbox, Receive, Sender, Source, Waker};

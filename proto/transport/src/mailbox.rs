@@ -2,7 +2,8 @@
 //!
 //! A daemon is one thread that takes what has come, all at once, acts on it, and sleeps when there
 //! is nothing. What sends to it pays for a wake-up only when it sleeps: [`Waker`] is an eventfd with
-//! a flag, shared by all the mailboxes of a loop.
+//! a flag, shared by all the mailboxes of a loop. A loop that is a future is woken as futures are: by
+//! whoever runs on its own thread that costs no system call.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,20 +36,25 @@ pub trait Source<M>: Send + Sync {
 pub struct Waker {
     event: OwnedFd,
     asleep: AtomicBool,
+    /// Set if the loop is a future: wakes it, in place of the eventfd.
+    task: Mutex<Option<std::task::Waker>>,
 }
 
 impl Waker {
     /// A new eventfd; fails when the process may open no more files.
     pub fn new() -> io::Result<Arc<Waker>> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Arc::new(Waker { event, asleep: AtomicBool::new(false) }))
+        Ok(Arc::new(Waker { event, asleep: AtomicBool::new(false), task: Mutex::default() }))
     }
 
     /// Wakes the loop if it sleeps or is about to.
     pub fn wake(&self) {
         if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
-            // The only errors are an overflow of 2⁶⁴ and a closed descriptor, which cannot be.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+            match &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(task) => task.wake_by_ref(),
+                // The only errors are an overflow of 2⁶⁴ and a closed descriptor, which cannot be.
+                None => drop(rustix::io::write(&self.event, &1u64.to_ne_bytes())),
+            }
         }
     }
 
@@ -56,6 +62,21 @@ impl Waker {
     /// look at its mailboxes once more after this call and before it sleeps.
     pub fn prepare(&self) {
         self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// [`Waker::prepare`] for a loop that is a future: from now on [`Waker::wake`] wakes it.
+    pub fn prepare_task(&self, task: &std::task::Waker) {
+        let mut current = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if !current.as_ref().is_some_and(|it| it.will_wake(task)) {
+            *current = Some(task.clone());
+        }
+        drop(current);
+        self.prepare();
+    }
+
+    /// [`Waker::awake`] for a loop that is a future.
+    pub fn awake_task(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
     }
 
     /// The loop is awake.
