@@ -103,6 +103,9 @@ impl Core {
         result: Result<(ObjectMeta, LocalValue), String>,
         out: &mut Vec<Action>,
     ) {
+        if self.strays.remove(&id).is_some() {
+            return self.on_stray(id, result.is_ok_and(|(_, value)| value.is_stored()), out);
+        }
         let Some(ix) = self.objects.find(id) else { return };
         let Residence::Fetching { on_disk, .. } = self.objects[ix].residence else { return };
         match result {
@@ -114,6 +117,14 @@ impl Core {
             Err(message) => {
                 self.give_up(ix, Absence::NotFetched, &message, out);
             }
+        }
+    }
+
+    /// A copy came of what was made here meanwhile. The store keeps one of the two; it goes if what was
+    /// made here is gone again.
+    fn on_stray(&mut self, id: ObjectId, stored: bool, out: &mut Vec<Action>) {
+        if stored && !self.is_here(id) {
+            out.push(Action::Free { object: id });
         }
     }
 

@@ -48,6 +48,9 @@ pub struct Core {
     pub(crate) space_waits: VecDeque<SpaceWait>,
     /// Objects of which a copy is wanted here, not begun to be fetched.
     pub(crate) copies: VecDeque<ObjectId>,
+    /// Fetches under way of objects that were made here meanwhile: what comes of them is not needed.
+    /// Into a file?
+    pub(crate) strays: BTreeMap<ObjectId, bool>,
     /// Bytes granted in memory and not yet published.
     pub(crate) granted: u64,
     /// Those of clients in this process.
@@ -118,6 +121,7 @@ impl Core {
             blocked: 0,
             space_waits: VecDeque::new(),
             copies: VecDeque::new(),
+            strays: BTreeMap::new(),
             granted: 0,
             client_grants: Vec::new(),
             spill_pause: Time(0),

@@ -170,10 +170,19 @@ impl Core {
         for (index, returned) in returned.into_iter().flatten().enumerate() {
             let object: ObjectId = task.object(index as u32);
             let stored = matches!(returned.bytes, ReturnedBytes::Extent(_));
-            if stored && self.objects.find(object).is_none() {
+            if stored && !self.is_here(object) {
                 out.push(Action::Free { object });
             }
         }
+    }
+
+    /// Whether the bytes of an object are here, in memory or on disk.
+    pub(crate) fn is_here(&self, object: ObjectId) -> bool {
+        let elsewhere = |it: &Residence| {
+            matches!(it, Residence::Gone | Residence::Remote { .. } | Residence::Fetching { .. })
+        };
+        let recorded = self.objects.recorded(object).is_some_and(|it| !elsewhere(&it.residence));
+        recorded || self.objects.small(object).is_some()
     }
 
     /// Ends an attempt that no executor has.

@@ -152,7 +152,8 @@ pub enum Event {
         /// Where it is now; an error loses the object.
         result: Result<LocalValue, String>,
     },
-    /// [`crate::Action::Fetch`] is done: a copy came from a peer.
+    /// [`crate::Action::Fetch`] is done: a copy came from a peer. If the object was made here
+    /// meanwhile, the shell has kept one of the two.
     Fetched {
         /// Which object.
         object: ObjectId,
@@ -209,6 +210,13 @@ pub enum ProgramNews {
         /// Why, and what to do.
         message: String,
     },
+}
+
+impl LocalValue {
+    /// Whether the store has it.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self, LocalValue::Extent { .. })
+    }
 }
 
 /// The bytes of an object in this worker's memory.

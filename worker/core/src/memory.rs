@@ -359,6 +359,11 @@ impl Core {
             Residence::Remote { workers } => {
                 let workers = workers.clone();
                 let from = workers.first().copied();
+                if let Some(on_disk) = self.strays.remove(&id) {
+                    // It is on its way already, for those who needed it before it was made here.
+                    self.objects.set(object, Residence::Fetching { on_disk, from });
+                    return;
+                }
                 self.objects.set(object, Residence::Fetching { on_disk, from });
                 out.push(Action::Fetch { object: id, workers, size, on_disk });
             }
@@ -432,9 +437,25 @@ impl Core {
             return;
         };
         let object = &mut self.objects[ix];
-        if matches!(object.residence, Residence::Gone | Residence::Remote { .. }) {
-            (object.codec, object.size, object.doomed) = (codec, size, false);
-            self.objects.set(ix, residence);
+        let fetching = match object.residence {
+            Residence::Gone | Residence::Remote { .. } => None,
+            Residence::Fetching { on_disk, .. } => Some(on_disk),
+            _ => return,
+        };
+        (object.codec, object.doomed) = (codec, false);
+        // Its room was counted by the old size.
+        self.objects.set(ix, Residence::Gone);
+        self.objects[ix].size = size;
+        self.objects.set(ix, residence);
+        if let Some(on_disk) = fetching {
+            self.strays.insert(id, on_disk);
+            if self.is_copy_wanted(ix) {
+                // Not said to be a copy: the scheduler is about to hear that it was made here.
+                self.copy_failed(id, "it was made here meanwhile".to_owned());
+            }
+            let mut out = std::mem::take(&mut self.later);
+            self.wake(ix, &mut out);
+            self.later = out;
         }
     }
 }

@@ -66,7 +66,7 @@ impl Core {
         }
     }
 
-    fn is_copy_wanted(&self, ix: ObjectIx) -> bool {
+    pub(crate) fn is_copy_wanted(&self, ix: ObjectIx) -> bool {
         self.objects[ix].waiters.iter().any(|waiter| matches!(waiter, Waiter::Copy))
     }
 

@@ -60,6 +60,48 @@ fn a_copy_that_is_freed_before_it_comes_is_let_go() {
     assert_eq!(desk.core.holdings(), (0, 0));
 }
 
+/// Task 1 reads object 0 of another worker; object 0 is made again here before it comes.
+fn made_while_fetched() -> Desk {
+    let mut desk = Desk::started(1);
+    let place = InputPlace::Peers { workers: vec![WorkerId(5)], size: 4096 };
+    let reader =
+        Assignment { inputs: vec![input(object(0), place)], order: 2, ..assignment(task(1)) };
+    assert_eq!(short(&desk.assign(vec![reader])), ["fetch 0"]);
+    desk.assign_plain([0]);
+    let made = desk.end_with(0, 0, 5, Ok(ReturnedBytes::Extent(extent(3, 1))));
+    assert_eq!(short(&made), ["feed 0 1", "ended 0 ok"], "the reader need not wait");
+    desk
+}
+
+#[test]
+fn an_object_that_is_made_here_while_it_is_fetched_is_here_at_once() {
+    let mut desk = made_while_fetched();
+    assert!(desk.event(not_fetched(0)).is_empty());
+    desk.end(0, 1, 5);
+    let free = ToWorker::Free { objects: vec![object(0), object(1)] };
+    assert_eq!(short(&desk.scheduler(free)), ["free 0"]);
+    assert_eq!(desk.core.holdings(), (0, 0));
+}
+
+#[test]
+fn what_comes_of_an_object_that_was_made_here_and_freed_is_freed_too() {
+    let mut desk = made_while_fetched();
+    desk.end(0, 1, 5);
+    let free = ToWorker::Free { objects: vec![object(0), object(1)] };
+    assert_eq!(short(&desk.scheduler(free)), ["free 0"]);
+    assert_eq!(short(&desk.event(fetched(0, 7, 1))), ["free 0"]);
+    assert_eq!(desk.core.holdings(), (0, 0));
+}
+
+#[test]
+fn a_fetch_that_is_still_under_way_is_not_begun_again() {
+    let mut desk = made_while_fetched();
+    desk.end(0, 1, 5);
+    desk.scheduler(ToWorker::Free { objects: vec![object(0), object(1)] });
+    assert!(short(&desk.scheduler(copy(0, 1))).is_empty(), "it is on its way since before");
+    assert_eq!(short(&desk.event(fetched(0, 7, 1))), ["copied 0"]);
+}
+
 #[test]
 fn copies_beyond_memory_go_to_disk_and_not_all_come_at_one_time() {
     let mut desk = Desk::with(config(1, 10 * 4096));
