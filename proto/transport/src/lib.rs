@@ -7,6 +7,7 @@
 //! - `keys`: the cluster's secret, and the keys and tokens that follow from it.
 //! - `address`: where a scheduler is: `manyhands://TOKEN@HOST:PORT`.
 //! - `bulk`: large values and programs, from whoever has them.
+//! - `machine`: what names a machine and a program, in the same way everywhere.
 //! - `quic`: endpoints, and who may talk to whom.
 //! - `turn`: a daemon's synchronous loop as a future, beside the links that feed it.
 
@@ -19,6 +20,8 @@ pub mod address;
 pub mod bulk;
 #[cfg(feature = "quic")]
 pub mod keys;
+#[cfg(feature = "quic")]
+pub mod machine;
 #[cfg(feature = "quic")]
 pub mod quic;
 #[cfg(feature = "quic")]
