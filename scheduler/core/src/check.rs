@@ -45,6 +45,7 @@ impl Core {
         assert_eq!(sums.blobs.len(), self.blobs.len(), "blobs are needed");
         assert_eq!(self.options.references(), self.tasks.len(), "each record has its options");
         self.check_workers();
+        self.check_programs();
         self.check_jobs();
         self.check_sessions();
         let lineage = self.tasks.iter().filter(|(_, t)| t.flags.has(Flags::LINEAGE));

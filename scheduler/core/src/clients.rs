@@ -27,6 +27,7 @@ impl Core {
 
     pub(crate) fn on_client_lost(&mut self, id: SessionId, out: &mut Vec<Action>) {
         let Some(session) = self.session_ids.remove(&id) else { return };
+        self.forget_sender(session, out);
         self.end_session(session, out);
     }
 

@@ -17,6 +17,7 @@ use crate::jobs::Job;
 use crate::lanes::Lanes;
 use crate::objects::{ObjRef, Object};
 use crate::options::OptionTable;
+use crate::programs::Program;
 use crate::sessions::Session;
 use crate::slab::{
     BlobIdx, ContainsIdx, CopiesIdx, JobIdx, SessionIdx, Slab, TaskIdx, ValueIdx, WorkerIdx,
@@ -53,6 +54,8 @@ pub struct Core {
     pub(crate) blobs: Slab<BlobIdx, Blob>,
     pub(crate) options: OptionTable,
     pub(crate) functions: Functions,
+    /// By hash.
+    pub(crate) programs: FxHashMap<u128, Program>,
     pub(crate) values: Slab<ValueIdx, Cached>,
     pub(crate) packer: Packer,
     /// Bytes in `values` that are not pinned.
@@ -116,6 +119,7 @@ impl Core {
             blobs: Slab::default(),
             options: OptionTable::default(),
             functions: Functions::default(),
+            programs: FxHashMap::default(),
             values: Slab::default(),
             packer: Packer::default(),
             cached_bytes: 0,
@@ -204,9 +208,10 @@ impl Core {
             FromClient::Watch { job } => self.on_watch(session, job, out),
             FromClient::CloseJob { job } => self.on_job_closed(session, job, out),
             FromClient::Drain { worker } => self.on_drain(session, worker, out),
-            FromClient::Ask { .. }
-            | FromClient::CancelJob { .. }
-            | FromClient::ProgramFailed { .. } => {}
+            FromClient::Ask { .. } | FromClient::CancelJob { .. } => {}
+            FromClient::ProgramFailed { program, message } => {
+                self.on_program_failed(session, program, &message, out)
+            }
         }
     }
 
@@ -241,7 +246,8 @@ impl Core {
             FromWorker::Missing { task, attempt, object, message } => {
                 self.on_missing(worker, task, attempt, object, message)
             }
-            FromWorker::NeedProgram { .. } | FromWorker::HasProgram { .. } => {}
+            FromWorker::NeedProgram { program } => self.on_program_needed(worker, program, out),
+            FromWorker::HasProgram { program } => self.on_program_there(worker, program, out),
             FromWorker::Status(status) => {
                 self.workers[worker].status = status;
                 self.workers[worker].stored_since = 0;

@@ -1,7 +1,7 @@
 //! Functions, and what is known of their tasks so far.
 
 use manyhands_proto::FunctionId;
-use manyhands_proto::client::FunctionSpec;
+use manyhands_proto::client::{FunctionSpec, Runtime};
 use rustc_hash::FxHashMap;
 
 use crate::slab::FnIdx;
@@ -63,16 +63,18 @@ fn average(old: u64, new: u64) -> u64 {
 #[derive(Default)]
 pub(crate) struct Functions {
     table: Vec<Function>,
-    ids: FxHashMap<FunctionId, FnIdx>,
+    /// By program, too: two builds may have other code for the same function.
+    ids: FxHashMap<(FunctionId, Runtime), FnIdx>,
 }
 
 impl Functions {
     pub(crate) fn intern(&mut self, spec: FunctionSpec) -> FnIdx {
-        if let Some(index) = self.ids.get(&spec.id) {
+        let key = (spec.id, spec.runtime.clone());
+        if let Some(index) = self.ids.get(&key) {
             return *index;
         }
         let index = FnIdx(self.table.len() as u32);
-        self.ids.insert(spec.id, index);
+        self.ids.insert(key, index);
         self.table.push(Function { spec, duration: None, bytes: 0 });
         index
     }

@@ -16,7 +16,7 @@
 //!   `sessions`, `functions`, `options`, `values` (small ones, in memory); `slab` and `lanes` find them.
 //! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results), `fail`
 //!   (failures and what they spread to), `lost` (workers and objects), `missing` (inputs that cannot be
-//!   fetched), `peers` (who can be reached), `drain` (workers that leave), `blocked` (waiting tasks lend
+//!   fetched), `peers` (who can be reached), `drain` (workers that leave), `programs` (who has which), `blocked` (waiting tasks lend
 //!   their slots), `stop` (cancels and deadlines).
 //! - What follows: `ready` (queues), `place` (which task where), `assign`,
 //!   `steal`, `collect` (what nobody
@@ -45,6 +45,7 @@ mod objects;
 mod options;
 mod peers;
 mod place;
+mod programs;
 mod ready;
 mod sessions;
 mod slab;

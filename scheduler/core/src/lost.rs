@@ -35,6 +35,7 @@ impl Core {
         self.answer_for(worker, out);
         self.take_leave(worker, out);
         self.forget_drains_of(worker);
+        self.forget_programs_of(worker, out);
         // Its objects first: tasks that are tried again shall not be sent to look there.
         let at_worker = self.objects_at(worker);
         let mut gone = Vec::new();

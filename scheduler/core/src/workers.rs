@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) away: Option<Time>,
     /// It is about to leave.
     pub(crate) drain: Option<Box<Drain>>,
+    /// How many programs it has.
+    pub(crate) programs: usize,
     /// Functions that were described to it, a bit each.
     functions: Vec<u64>,
     pub(crate) outbox: Outbox,
@@ -90,6 +92,7 @@ impl Worker {
             refused: false,
             away: None,
             drain: None,
+            programs: 0,
             functions: Vec::new(),
             outbox: Outbox::default(),
             level: 0,

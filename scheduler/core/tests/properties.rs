@@ -9,7 +9,7 @@ use manyhands_proto::client::{FromClient, Outcome, PutPlace};
 use manyhands_proto::task::{Death, FailureKind, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{AssignedInput, Assignment, FromWorker, InputPlace, ToWorker};
-use manyhands_proto::{ObjectId, SessionId, TaskId, WorkerId};
+use manyhands_proto::{Lane, ObjectId, SessionId, TaskId, WorkerId};
 use manyhands_scheduler_core::{Action, Config, Event, Placement, Policies};
 use proptest::prelude::*;
 use support::*;
@@ -92,7 +92,12 @@ enum Step {
         pick: usize,
         seq: u64,
     },
+    NeedProgram(u32, u128),
+    HasProgram(u32, u128),
+    ProgramFailed(u64, u128),
+    Describe(u64, u128),
     ClientLost(u64),
+    ClientJoined(u64),
     CloseJob(u64),
     Tick,
     Round,
@@ -138,7 +143,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (client(), worker()).prop_map(|(c, w)| Step::Drain(c, w)),
         1 => (worker(), seq()).prop_map(|(worker, seq)| Step::CopyFailed { worker, seq }),
         2 => (pick(), seq()).prop_map(|(pick, seq)| Step::Missing { pick, seq }),
+        1 => (worker(), 0..3u128).prop_map(|(worker, program)| Step::NeedProgram(worker, program)),
+        1 => (worker(), 0..3u128).prop_map(|(worker, program)| Step::HasProgram(worker, program)),
+        1 => (client(), 0..3u128).prop_map(|(c, program)| Step::ProgramFailed(c, program)),
+        1 => (client(), 0..3u128).prop_map(|(c, program)| Step::Describe(c, program)),
         1 => client().prop_map(Step::ClientLost),
+        1 => client().prop_map(Step::ClientJoined),
         1 => client().prop_map(Step::CloseJob),
         1 => Just(Step::Tick),
         8 => Just(Step::Round),
@@ -316,6 +326,23 @@ impl Run {
                 let Some((worker, task, attempt)) = self.take(pick) else { return };
                 let (object, message) = (object(1, seq), "no".to_owned());
                 self.worker(worker, FromWorker::Missing { task, attempt, object, message });
+            }
+            Step::NeedProgram(worker, program) => {
+                self.worker(worker, FromWorker::NeedProgram { program });
+            }
+            Step::HasProgram(worker, program) => {
+                self.worker(worker, FromWorker::HasProgram { program });
+            }
+            Step::ProgramFailed(client, program) => {
+                let message = "no".to_owned();
+                self.client(client, FromClient::ProgramFailed { program, message });
+            }
+            Step::Describe(client, program) => {
+                self.client(client, describe(program));
+            }
+            Step::ClientJoined(client) => {
+                let (session, lane) = (SessionId(client), Lane(client));
+                self.event(Event::ClientJoined { session, lane });
             }
             Step::CopyFailed { worker, seq } => {
                 let message = "no".to_owned();

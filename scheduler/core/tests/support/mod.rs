@@ -36,6 +36,13 @@ pub(crate) fn functions() -> Vec<FunctionSpec> {
     specs.collect()
 }
 
+/// The functions, as those of a program.
+pub(crate) fn describe(program: u128) -> FromClient {
+    let runtime = Runtime::Rust { program };
+    let spec = |spec| FunctionSpec { runtime: runtime.clone(), ..spec };
+    FromClient::Functions { first_slot: 0, functions: functions().into_iter().map(spec).collect() }
+}
+
 pub(crate) fn spec(slots: u32) -> WorkerSpec {
     WorkerSpec {
         name: "w".into(),
