@@ -1,21 +1,25 @@
 //! A whole cluster under one seed: the loop that takes what comes next and lets it happen.
 
 mod ending;
+mod members;
+mod people;
 
 use std::fmt::Write;
 use std::hash::Hasher;
 
-use manyhands_proto::client::{FromClient, Outcome};
+use manyhands_proto::client::FromClient;
 use manyhands_proto::{ObjectId, SessionId, Time, WorkerId};
 use manyhands_scheduler_core as scheduler;
 use manyhands_worker_core as worker;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::client::Client;
+use crate::cluster::members::Member;
+use crate::network::News;
 use crate::record::{Fate, Record};
 use crate::scenario::Scenario;
 use crate::worker::Worker;
-use crate::world::{Happening, World};
+use crate::world::{Happening, Machine, World};
 
 /// Microseconds without any progress after which a run is taken to hang.
 const HANG_US: u64 = 60_000_000;
@@ -27,6 +31,8 @@ pub struct Cluster {
     inbox: Vec<scheduler::Event>,
     turn_at: Time,
     workers: Vec<Worker>,
+    /// How each of the workers stands with the scheduler.
+    members: Vec<Member>,
     clients: Vec<Client>,
     sessions: FxHashMap<SessionId, usize>,
     actions: ActionLog,
@@ -68,6 +74,10 @@ pub struct Outline {
     pub spills: u64,
     /// Connections that were cut.
     pub cuts: u64,
+    /// Workers that ever joined, and those of them that were given up.
+    pub workers: (u64, u64),
+    /// Attempts that ran what had run before: on a worker that was lost, or for an object that was.
+    pub rerun: u64,
 }
 
 /// A hash of every action, without keeping them. Of long ones the beginning counts.
@@ -104,18 +114,20 @@ impl Cluster {
     /// A cluster in which nothing has happened yet.
     pub fn new(scenario: Scenario, trace: bool) -> Cluster {
         let Scenario {
-            plan, workers, clients, faults, scheduler, sanity_every, losses, rng, ..
+            plan,
+            workers,
+            clients,
+            faults,
+            scheduler,
+            sanity_every,
+            losses,
+            troubles,
+            rng,
+            ..
         } = scenario;
-        let mut world = World::new(plan, faults, workers.len(), rng, trace);
+        let mut world = World::new(plan, faults, rng, trace);
+        world.calm_at = troubles.calm_at;
         let mut inbox = Vec::new();
-        let weather = world.faults.weather.clone();
-        let mut virtual_workers = Vec::new();
-        for (number, config) in workers.into_iter().enumerate() {
-            let worker = WorkerId(number as u32);
-            inbox.push(scheduler::Event::WorkerJoined { worker, spec: config.spec.clone() });
-            virtual_workers.push(Worker::new(number, config, weather.clone()));
-            world.after(0, Happening::WorkerTurn(number));
-        }
         let mut sessions = FxHashMap::default();
         for (number, client) in clients.iter().enumerate() {
             let (session, lane) = (client.session, client.lane);
@@ -126,20 +138,28 @@ impl Cluster {
         for (at, happening) in losses {
             world.agenda.at(at, happening);
         }
-        world.after(0, Happening::SchedulerTurn);
-        Cluster {
+        for (at, trouble) in troubles.list {
+            world.agenda.at(at, Happening::Trouble(trouble));
+        }
+        let mut cluster = Cluster {
             world,
             scheduler: scheduler::Core::new(scheduler),
             inbox,
             turn_at: Time(0),
-            workers: virtual_workers,
+            workers: Vec::new(),
+            members: Vec::new(),
             clients,
             sessions,
             actions: ActionLog::default(),
             sanity_every,
             steps: 0,
             ending: Ending::NotYet,
+        };
+        for (like, config) in workers.into_iter().enumerate() {
+            cluster.join(like, config);
         }
+        cluster.world.after(0, Happening::SchedulerTurn);
+        cluster
     }
 
     /// Runs to the end. An error says what was not as it must be.
@@ -152,6 +172,7 @@ impl Cluster {
         while let Some((now, happening)) = self.world.agenda.take_next() {
             self.world.now = now;
             self.happen(happening);
+            self.judge_reruns();
             if let Some(failure) = self.world.failure.take() {
                 return Err(failure);
             }
@@ -173,13 +194,29 @@ impl Cluster {
             Happening::SchedulerTurn => self.scheduler_turn(),
             Happening::WorkerTurn(worker) => self.worker_turn(worker),
             Happening::Event(worker, event) => {
-                if self.workers[worker].alive {
+                if self.world.machines[worker].runs {
                     self.workers[worker].deliver(event, &mut self.world);
                 }
             }
+            Happening::Arriving { worker, object, number } => self.arrive(worker, object, number),
             Happening::ClientStep(client) => self.client_step(client),
             Happening::ClientLost(client) => self.lose_client(client),
-            Happening::WorkerLost(worker) => self.lose_worker(worker),
+            Happening::Goodbye(worker) => self.goodbye(worker),
+            Happening::ProgramArriving { worker, from, program, workers } => {
+                self.program_arrives(worker, from, program, workers);
+            }
+            Happening::Uploaded { client, worker, program } => {
+                self.uploaded(client, worker, program);
+            }
+            Happening::Put(put) => self.put(put),
+            Happening::Trouble(trouble) => self.befall(trouble),
+            Happening::GraceOver(worker) => self.grace_over(worker),
+            Happening::Outcast(worker) => self.outcast(worker),
+            Happening::Reached(worker) => self.world.machines[worker].cut_off = false,
+            Happening::AskAgain(client, object) => {
+                self.clients[client].want(object, &mut self.world);
+            }
+            Happening::Quick(worker) => self.world.machines[worker].slowness = 1,
             Happening::Settled => self.settled(),
             other => self.in_a_worker(other),
         }
@@ -194,14 +231,13 @@ impl Cluster {
             Happening::Death(worker, executor, frame) => {
                 self.workers[worker].strike(executor, frame, world);
             }
-            Happening::Fetched { worker, from, object, on_disk } if self.workers[worker].alive => {
-                let found = self.workers[from].serve(object);
-                self.workers[worker].fetched(object, found, on_disk, world);
+            Happening::Heard { worker, object, number, heard } if world.machines[worker].runs => {
+                self.workers[worker].heard(object, number, heard, world);
             }
-            Happening::Spilled { worker, object, value } if self.workers[worker].alive => {
+            Happening::Spilled { worker, object, value } if world.machines[worker].runs => {
                 self.workers[worker].spilled(object, value, world);
             }
-            Happening::Loaded { worker, object, on_disk } if self.workers[worker].alive => {
+            Happening::Loaded { worker, object, on_disk } if world.machines[worker].runs => {
                 self.workers[worker].loaded(object, on_disk, world);
             }
             Happening::Sample(worker) => self.workers[worker].sample(world),
@@ -227,14 +263,14 @@ impl Cluster {
             self.reach_scheduler(event, twice);
         }
         for message in arrival.down {
-            let to_find = self.clients[number].told(message, &mut self.world);
-            self.find(number, to_find);
+            let to_read = self.clients[number].told(message, &mut self.world);
+            self.read(number, to_read);
         }
     }
 
     fn worker_flight(&mut self, number: usize, flight: crate::world::WorkerFlight) {
         let (world, peer) = (&mut self.world, &mut self.workers[number]);
-        if !peer.alive {
+        if self.members[number] == Member::Over {
             return;
         }
         let mut out = Vec::new();
@@ -244,7 +280,17 @@ impl Cluster {
         };
         world.depart_worker(number, out);
         let worker = WorkerId(number as u32);
-        for message in arrival.down {
+        match arrival.news {
+            Some(News::Away) => {
+                self.reach_scheduler(scheduler::Event::WorkerAway { worker }, false)
+            }
+            Some(News::Back) => {
+                self.reach_scheduler(scheduler::Event::WorkerBack { worker }, false)
+            }
+            None => {}
+        }
+        let heard = if self.world.machines[number].runs { arrival.down } else { Vec::new() };
+        for message in heard {
             let event = worker::Event::FromScheduler(message);
             if self.workers[number].link.twice(&mut self.world.rng) {
                 self.workers[number].deliver(event.clone(), &mut self.world);
@@ -257,27 +303,9 @@ impl Cluster {
             self.workers[number].deliver(event, &mut self.world);
         }
         for message in arrival.up {
+            self.note_ends(number, &message);
             let twice = self.workers[number].link.twice(&mut self.world.rng);
             self.reach_scheduler(scheduler::Event::FromWorker { worker, message }, twice);
-        }
-    }
-
-    /// The oracle's `get`: what a client holds lies where the scheduler says.
-    fn find(&mut self, client: usize, to_find: Vec<(ObjectId, Outcome)>) {
-        for (object, outcome) in to_find {
-            let Outcome::Stored { workers, .. } = &outcome else { continue };
-            let serve = |worker: &WorkerId| self.workers[worker.0 as usize].serve(object);
-            let found = workers.iter().find_map(serve);
-            let right = found.map(|(hash, _)| Some(hash) == self.world.plan.value(object));
-            let lossy = self.workers.iter().any(|worker| !worker.alive);
-            match right {
-                Some(true) => {}
-                Some(false) => self.world.fail(format!("{object} has a wrong value in its store")),
-                None if lossy || !self.clients[client].holds(object) => {}
-                None => {
-                    self.world.fail(format!("{object} is held, but lies with none of {workers:?}"));
-                }
-            }
         }
     }
 
@@ -328,6 +356,7 @@ impl Cluster {
         for action in actions {
             self.scheduler_action(action);
         }
+        self.end_sessions();
         if let Some(at) = self.scheduler.next_tick() {
             // A tick in the past would be a turn without end.
             self.wake_scheduler(at.max(now + 1));
@@ -351,6 +380,9 @@ impl Cluster {
             }
             scheduler::Action::ToWorker { worker, message } => {
                 let number = worker.0 as usize;
+                if self.members[number] == Member::Over {
+                    return world.fail(format!("the scheduler spoke to {worker}, which is gone"));
+                }
                 let mut out = Vec::new();
                 self.workers[number].link.send_down(message, &mut world.rng, &mut out);
                 world.depart_worker(number, out);
@@ -367,6 +399,7 @@ impl Cluster {
         worker.act(actions, &mut self.world);
         for (put, message) in std::mem::take(&mut worker.placed) {
             let client = self.world.plan.jobs[put.job].client;
+            self.world.put_at.insert(put.object, number);
             self.clients[client].placed(message, &mut self.world);
         }
         if self.is_sanity_due() {
@@ -377,28 +410,5 @@ impl Cluster {
     fn is_sanity_due(&mut self) -> bool {
         self.steps = self.steps.wrapping_add(1);
         self.steps.is_multiple_of(self.sanity_every)
-    }
-
-    fn client_step(&mut self, number: usize) {
-        let puts = self.clients[number].step(&mut self.world);
-        for put in puts {
-            let worker = put.at.unwrap_or(0);
-            self.workers[worker].put(put, &mut self.world);
-        }
-    }
-
-    fn lose_client(&mut self, number: usize) {
-        let client = &mut self.clients[number];
-        if !client.is_done() {
-            client.lost = true;
-            let session = client.session;
-            self.reach_scheduler(scheduler::Event::ClientLost { session }, false);
-        }
-    }
-
-    fn lose_worker(&mut self, number: usize) {
-        self.workers[number].lose(&mut self.world);
-        let worker = WorkerId(number as u32);
-        self.reach_scheduler(scheduler::Event::WorkerLost { worker }, false);
     }
 }

@@ -25,6 +25,7 @@ use crate::world::{Happening, World};
 pub struct Executor {
     worker: usize,
     id: ExecutorId,
+    program: u128,
     /// Its process id.
     pub pid: u32,
     /// It has started.
@@ -87,12 +88,24 @@ pub struct Around<'a> {
 
 impl Executor {
     /// A process that is starting.
-    pub fn new(worker: usize, id: ExecutorId) -> Executor {
+    pub fn new(worker: usize, id: ExecutorId, program: u128) -> Executor {
         let pid = 1000 * (worker as u32 + 1) + id.0;
         let (ring, in_place, stack) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let (started, alive) = (false, false);
         let (frames, requests) = (0, 0);
-        Executor { worker, id, pid, started, alive, ring, in_place, stack, frames, requests }
+        Executor {
+            worker,
+            id,
+            program,
+            pid,
+            started,
+            alive,
+            ring,
+            in_place,
+            stack,
+            frames,
+            requests,
+        }
     }
 
     /// The process is there and can be fed.
@@ -143,9 +156,11 @@ impl Executor {
         let Some(&no) = plan.by_id.get(&run.task) else {
             return world.fail(format!("{} was run, which nobody submitted", run.task));
         };
+        if plan.program_of(no) != self.program {
+            world.fail(format!("{} runs in program {}", run.task, self.program));
+        }
         let anew = world.record.submitted_anew(&plan, no);
-        let claimed = world.record.claim(no, run.attempt, self.worker, world.now, anew);
-        world.check(&run.task.to_string(), claimed);
+        world.claimed(no, run.attempt, self.worker, anew);
         let task = &plan.tasks[no];
         let number = self.frames;
         self.frames += 1;
@@ -168,6 +183,7 @@ impl Executor {
     fn plan_steps(&self, task: &TaskPlan, number: u64, world: &mut World) {
         if !matches!(task.ending, Ending::Hangs | Ending::Swells(_)) {
             let us = if task.pauses() { task.duration_us / 2 } else { task.duration_us };
+            let us = world.takes_us(self.worker, us);
             world.after(us, Happening::Step(self.worker, self.id, number));
         }
         if world.rng.chance(world.faults.executor_death) {
@@ -197,7 +213,7 @@ impl Executor {
     fn end(&mut self, result: Result<Vec<Returned>, FailureKind>, fate: Fate, around: &mut Around) {
         let Some(frame) = self.stack.pop() else { return };
         let world = &mut *around.world;
-        world.record.end(frame.no, frame.run.attempt, fate, world.now);
+        world.ended(frame.no, frame.run.attempt, self.worker, fate);
         for extent in &frame.pinned {
             around.store.unpin(*extent);
         }
@@ -248,7 +264,7 @@ impl Executor {
         let mut fate = fate;
         while let Some(frame) = self.stack.pop() {
             let world = &mut *around.world;
-            world.record.end(frame.no, frame.run.attempt, fate, world.now);
+            world.ended(frame.no, frame.run.attempt, self.worker, fate);
             for extent in &frame.pinned {
                 around.store.unpin(*extent);
             }

@@ -13,6 +13,7 @@
 //! - [`client`]: says what its script says; [`oracle`] judges what it is told, by the [`record`].
 //! - [`nested`] and [`batch`]: plans as messages.
 //! - [`policies`] and [`fairness`]: what each policy is worth, measured.
+//! - [`troubles`]: what befalls workers.
 //! - [`rng`]: numbers that follow from the seed.
 
 pub mod agenda;
@@ -32,6 +33,7 @@ pub mod rng;
 pub mod scenario;
 pub mod shapes;
 pub mod store;
+pub mod troubles;
 pub mod worker;
 pub mod world;
 

@@ -15,7 +15,7 @@ pub fn submission(plan: &Plan, no: TaskNo) -> Vec<FromClient> {
     }
     let flags = |_| TaskRow::HELD | TaskRow::WANTED;
     vec![
-        FromClient::Functions { first_slot: 0, functions: functions() },
+        FromClient::Functions { first_slot: 0, functions: functions(false) },
         FromClient::Submit(batch(plan, children, false, flags)),
     ]
 }

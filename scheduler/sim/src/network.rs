@@ -35,8 +35,10 @@ pub enum Flight<Down, Up> {
     ResumeDown(u32, Resume),
     /// What the peer says first on a new connection.
     ResumeUp(u32, Resume),
-    /// A new connection is there.
-    Reconnect,
+    /// The scheduler sees that connection number so-and-so is broken.
+    Noticed(u32),
+    /// A new connection takes the place of number so-and-so.
+    Reconnect(u32),
 }
 
 /// A side's part in a connection.
@@ -56,14 +58,29 @@ pub struct Link<Down, Up> {
     peer: Side<Up, Down>,
     connection: u32,
     connected: bool,
+    /// The scheduler was told that it is broken.
+    away: bool,
+    /// Packets that the peer has ever had to send.
+    said_up: u64,
     weather: Weather,
     /// How often it was cut.
     pub cuts: u32,
 }
 
+/// What the scheduler's shell sees of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It is broken.
+    Away,
+    /// It is whole again.
+    Back,
+}
+
 /// What came out of an arrival.
 #[derive(Debug)]
 pub struct Arrival<Down, Up> {
+    /// Before everything else.
+    pub news: Option<News>,
     /// For the peer.
     pub down: Vec<Down>,
     /// For the scheduler.
@@ -111,7 +128,16 @@ impl<Down: Clone, Up: Clone> Link<Down, Up> {
     /// A link that is connected and has carried nothing.
     pub fn new(weather: Weather) -> Self {
         let (scheduler, peer) = (Side::new(), Side::new());
-        Link { scheduler, peer, connection: 0, connected: true, weather, cuts: 0 }
+        Link {
+            scheduler,
+            peer,
+            connection: 0,
+            connected: true,
+            away: false,
+            said_up: 0,
+            weather,
+            cuts: 0,
+        }
     }
 
     /// The scheduler says something to the peer.
@@ -125,6 +151,7 @@ impl<Down: Clone, Up: Clone> Link<Down, Up> {
     /// The peer says something to the scheduler.
     pub fn send_up(&mut self, message: Up, rng: &mut Rng, out: &mut Departures<Down, Up>) {
         let packet = self.peer.session.send(message);
+        self.said_up += 1;
         if self.carries(self.peer.resuming, rng, out) {
             self.depart(Flight::Up(self.connection, packet), rng, out);
         }
@@ -138,11 +165,21 @@ impl<Down: Clone, Up: Clone> Link<Down, Up> {
         out: &mut Departures<Down, Up>,
     ) -> bool {
         if self.connected && rng.chance(self.weather.cut) {
-            self.cuts += 1;
-            self.connected = false;
-            out.push((rng.scaled(10, 200_000), Flight::Reconnect));
+            let us = rng.scaled(10, 200_000);
+            self.cut(rng.below(us * 2), Some(us), out);
         }
         self.connected && resuming.is_none()
+    }
+
+    /// Cuts the connection. The scheduler notices after `noticed_us` unless it is whole again by
+    /// then; it is after `us`, if ever.
+    pub fn cut(&mut self, noticed_us: u64, us: Option<u64>, out: &mut Departures<Down, Up>) {
+        self.cuts += 1;
+        self.connected = false;
+        // Whatever was to repair an earlier cut comes in vain.
+        self.connection += 1;
+        out.push((noticed_us, Flight::Noticed(self.connection)));
+        out.extend(us.map(|us| (us, Flight::Reconnect(self.connection))));
     }
 
     fn depart(&self, flight: Flight<Down, Up>, rng: &mut Rng, out: &mut Departures<Down, Up>) {
@@ -164,7 +201,7 @@ impl<Down: Clone, Up: Clone> Link<Down, Up> {
         rng: &mut Rng,
         out: &mut Departures<Down, Up>,
     ) -> Result<Arrival<Down, Up>, SessionError> {
-        let mut arrival = Arrival { down: Vec::new(), up: Vec::new() };
+        let mut arrival = Arrival { news: None, down: Vec::new(), up: Vec::new() };
         match flight {
             Flight::Down(connection, packet) => {
                 if self.alive(connection) || rng.chance(20_000) {
@@ -191,7 +228,18 @@ impl<Down: Clone, Up: Clone> Link<Down, Up> {
                 }
             }
             Flight::ResumeDown(..) | Flight::ResumeUp(..) => {}
-            Flight::Reconnect => self.reconnect(rng, out),
+            Flight::Noticed(connection) => {
+                if !self.connected && connection == self.connection && !self.away {
+                    self.away = true;
+                    arrival.news = Some(News::Away);
+                }
+            }
+            Flight::Reconnect(connection) => {
+                if !self.connected && connection == self.connection {
+                    self.reconnect(rng, out);
+                    arrival.news = std::mem::take(&mut self.away).then_some(News::Back);
+                }
+            }
         }
         Ok(arrival)
     }
@@ -213,9 +261,14 @@ impl<Down: Clone, Up: Clone> Link<Down, Up> {
         rng.chance(self.weather.twice)
     }
 
-    /// Everything sent has arrived, as far as the senders know or could know.
+    /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// Whether the scheduler has heard all that the peer has said.
+    pub fn has_heard_all(&self) -> bool {
+        self.scheduler.session.received() == self.said_up
     }
 }
 

@@ -29,8 +29,11 @@ pub fn judge(object: ObjectId, outcome: &Outcome, world: &World) -> Result<(), S
             }
         }
         Outcome::Failed(failed) => {
-            let Some(no) = no else { return Err("was put, and failed".to_owned()) };
             let failure = &failed.failure;
+            if let FailureKind::LostInput { object: lost } = failure.kind {
+                return put_was_lost(object, lost, world);
+            }
+            let Some(no) = no else { return Err("was put, and failed".to_owned()) };
             let Some(&root) = plan.by_id.get(&failure.task) else {
                 return Err(format!("failed for {}, which nobody submitted", failure.task));
             };
@@ -41,6 +44,21 @@ pub fn judge(object: ObjectId, outcome: &Outcome, world: &World) -> Result<(), S
             happened(root, failure, world)
         }
     }
+}
+
+/// What a client put is lost only with the worker that had it, and takes with it what needs it.
+fn put_was_lost(object: ObjectId, lost: ObjectId, world: &World) -> Result<(), String> {
+    let Some(&worker) = world.put_at.get(&lost) else {
+        return Err(format!("failed for {lost}, which can be made again"));
+    };
+    if !world.machines[worker].given_up {
+        return Err(format!("failed for {lost}, whose worker {worker} was never lost"));
+    }
+    let no = world.plan.by_id.get(&object.task);
+    if object != lost && !no.is_some_and(|&no| world.plan.needs(no, lost)) {
+        return Err(format!("failed for {lost}, which it does not need"));
+    }
+    Ok(())
 }
 
 /// Whether two outcomes of one object say the same.
@@ -73,22 +91,20 @@ fn happened(root: TaskNo, failure: &TaskFailure, world: &World) -> Result<(), St
     let task = &plan.tasks[root];
     let (retries, crashes) = (task.options.retries, task.options.crash_retries);
     let count = |fate| record.count(root, fate);
-    // An input that cannot be brought costs an attempt as a death does, and no executor saw it.
-    let transfers_fail = world.faults.fetch_failure > 0;
     let anew = record.submitted_anew(plan, root);
     let exactly = |planned, what, seen, allowed| limits(planned, what, seen, allowed, anew);
     match &failure.kind {
         FailureKind::Error { .. } | FailureKind::Panicked { .. } => {
             let broken = broken_by_child(root, plan, record);
-            let unread = transfers_fail && !task.children.is_empty();
-            let planned = matches!(task.ending, Ending::Errs(_)) || broken || unread;
+            let planned = matches!(task.ending, Ending::Errs(_)) || broken;
             exactly(planned, "errors", count(Fate::Erred), retries + 1)
         }
-        FailureKind::WorkerLost { .. } | FailureKind::LostInput { .. } if transfers_fail => Ok(()),
-        FailureKind::Died(_) if transfers_fail => Ok(()),
-        FailureKind::Died(_) | FailureKind::WorkerLost { .. } => {
-            exactly(true, "deaths", count(Fate::Died) + count(Fate::Lost), crashes + 1)
+        FailureKind::Died(_) | FailureKind::WorkerLost { .. } if world.is_lossy() => {
+            // It may have been with workers that were lost, and not have begun there.
+            let deaths = count(Fate::Died) + world.losses;
+            if deaths > crashes { Ok(()) } else { Err(format!("failed after {deaths} deaths")) }
         }
+        FailureKind::Died(_) => exactly(true, "deaths", count(Fate::Died), crashes + 1),
         FailureKind::TimeLimit { limit_us } => {
             let hangs =
                 task.ending == Ending::Hangs && task.options.time_limit_us == Some(*limit_us);

@@ -99,6 +99,8 @@ pub struct Plan {
     pub jobs: Vec<JobPlan>,
     /// Which task an id is.
     pub by_id: FxHashMap<TaskId, TaskNo>,
+    /// The functions are those of several programs.
+    pub programs: bool,
     /// Tasks that ask for what no worker has.
     pub infeasible: BTreeSet<TaskNo>,
     /// Tasks that must fail, or need one that must; and which that is.
@@ -196,6 +198,15 @@ impl Plan {
         task.outputs.get(object.index as usize).copied()
     }
 
+    /// The program that a task is part of. Children are of their parent's.
+    pub fn program_of(&self, no: TaskNo) -> u128 {
+        let mut no = no;
+        while let Some(parent) = self.tasks[no].parent {
+            no = parent;
+        }
+        if self.programs { program(self.tasks[no].function) } else { 0 }
+    }
+
     /// The objects that a task returns.
     pub fn objects_of(&self, no: TaskNo) -> impl Iterator<Item = ObjectId> {
         let task = &self.tasks[no];
@@ -228,10 +239,19 @@ impl Plan {
 
     /// Whether `root` is `task` or something that it needs or waits for.
     pub fn descends(&self, task: TaskNo, root: TaskNo) -> bool {
+        self.any_above(task, |no| no == root)
+    }
+
+    /// Whether a task, or something that it needs or waits for, needs an object.
+    pub fn needs(&self, task: TaskNo, object: ObjectId) -> bool {
+        self.any_above(task, |no| self.tasks[no].inputs.contains(&object))
+    }
+
+    fn any_above(&self, task: TaskNo, is_it: impl Fn(TaskNo) -> bool) -> bool {
         let mut seen = vec![false; self.tasks.len()];
         let mut stack = vec![task];
         while let Some(no) = stack.pop() {
-            if no == root {
+            if is_it(no) {
                 return true;
             }
             if std::mem::replace(&mut seen[no], true) {
@@ -285,13 +305,18 @@ pub fn encode_args(task: &TaskPlan) -> Vec<u8> {
     args
 }
 
-/// The functions, slot by slot.
-pub fn functions() -> Vec<FunctionSpec> {
+/// The functions, slot by slot, of one program or, with `many`, of several.
+pub fn functions(many: bool) -> Vec<FunctionSpec> {
     (0..FUNCTIONS)
         .map(|slot| FunctionSpec {
             id: FunctionId(u128::from(mix2(slot.into(), 0x66))),
             name: format!("function_{slot}"),
-            runtime: Runtime::Rust { program: 0 },
+            runtime: Runtime::Rust { program: if many { program(slot) } else { 0 } },
         })
         .collect()
+}
+
+/// The program of a function where there are several: 0 is that of the workers themselves.
+fn program(slot: u32) -> u128 {
+    u128::from(slot % 3)
 }

@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use crate::batch::batch;
 use crate::client::{Client, Deed};
-use crate::cluster::Cluster;
+use crate::cluster;
 use crate::network::Weather;
 use crate::plan::{JobPlan, Plan, TaskNo, functions};
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::shapes::{Drawing, Scale, Shape};
+use crate::troubles::{Trouble, Troubles};
 use crate::world::Faults;
 
 const WORKERS: usize = 8;
@@ -36,6 +37,18 @@ pub struct Case {
     tasks: usize,
     scale: Scale,
     store_limit: u64,
+    cluster: Cluster,
+}
+
+/// How the workers of a case are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cluster {
+    /// All alike, from the beginning.
+    Alike,
+    /// One of them takes five times as long as the others.
+    OneSlow,
+    /// A quarter of them is there at the beginning; the others come one after the other.
+    Joining,
 }
 
 const MIB: u64 = 1 << 20;
@@ -48,11 +61,16 @@ const fn case(
     size: (u64, u64),
     store_limit: u64,
 ) -> Case {
-    Case { name, shape, tasks, scale: Scale { duration_us, size }, store_limit }
+    let scale = Scale { duration_us, size };
+    Case { name, shape, tasks, scale, store_limit, cluster: Cluster::Alike }
+}
+
+const fn on(cluster: Cluster, case: Case) -> Case {
+    Case { cluster, ..case }
 }
 
 /// The pieces of work of the table.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 13] = [
     case("tree", Shape::Tree, 2_000, (10_000, 40_000), (MIB, 4 * MIB), 8 << 30),
     case("shuffle", Shape::Shuffle, 128, (20_000, 80_000), (100_000, 200_000), 8 << 30),
     case("stencil", Shape::Stencil, 1_024, (10_000, 40_000), (MIB, 4 * MIB), 8 << 30),
@@ -62,6 +80,19 @@ pub const CASES: [Case; 9] = [
     case("surprises", Shape::Surprises, 300, (4_000, 6_000), (8, 100), 8 << 30),
     case("bulge", Shape::Bulge, 600, (2_000, 8_000), (8 * MIB, 16 * MIB), 512 * MIB),
     case("crowded", Shape::Crowded, 1_200, (2_000, 20_000), (32 * MIB, 64 * MIB), 8 << 30),
+    case("broadcast", Shape::Broadcast, 640, (10_000, 40_000), (256 * MIB, 256 * MIB), 8 << 30),
+    on(
+        Cluster::OneSlow,
+        case("one slow: even", Shape::Broadcast, 800, (10_000, 40_000), (8, 100), 8 << 30),
+    ),
+    on(
+        Cluster::OneSlow,
+        case("one slow: stencil", Shape::Stencil, 1_024, (10_000, 40_000), (MIB, 4 * MIB), 8 << 30),
+    ),
+    on(
+        Cluster::Joining,
+        case("joining: tree", Shape::Tree, 2_000, (10_000, 40_000), (MIB, 4 * MIB), 8 << 30),
+    ),
 ];
 
 /// A row of the table: its name and its policies.
@@ -111,7 +142,7 @@ fn measure(case: Case, policies: Policies) -> Result<(f64, u64, u64), String> {
         let scenario = scenario(case, policies, seed);
         let slots = u64::from(SLOTS) * WORKERS as u64;
         let least = scenario.plan.critical_path_us().max(scenario.plan.work_us() / slots);
-        let outline = Cluster::new(scenario, false)
+        let outline = cluster::Cluster::new(scenario, false)
             .run()
             .map_err(|failure| format!("{} with {policies:?}: {failure}", case.name))?;
         ratio += outline.makespan_us as f64 / least as f64;
@@ -131,7 +162,21 @@ fn scenario(case: Case, policies: Policies, seed: u64) -> Scenario {
     drawing.draw(case.shape, case.tasks, &[]);
     plan.jobs[0].tasks = std::mem::take(&mut drawing.tasks);
     plan.finish();
-    fair_weather(plan, policies, case.store_limit, seed, rng)
+    let mut scenario = fair_weather(plan, policies, case.store_limit, seed, rng);
+    match case.cluster {
+        Cluster::Alike => {}
+        Cluster::OneSlow => {
+            let slow = Trouble::Slow { worker: 0, times: 5, us: 1 << 40 };
+            scenario.troubles.list.push((Time(0), slow));
+        }
+        Cluster::Joining => {
+            let late = scenario.workers.split_off(WORKERS / 4);
+            for number in 0..late.len() as u64 {
+                scenario.troubles.list.push((Time(300_000 + number * 50_000), Trouble::Join(0)));
+            }
+        }
+    }
+    scenario
 }
 
 /// A cluster in which nothing goes wrong, for jobs of one client that are submitted at once.
@@ -162,6 +207,7 @@ pub(crate) fn fair_weather(
         scheduler,
         sanity_every: u32::MAX,
         losses: Vec::new(),
+        troubles: Troubles::default(),
         rng,
     }
 }
@@ -182,7 +228,7 @@ fn client(plan: &Plan, weather: Weather) -> Client {
     // The executors are there before the work is.
     let at = Time(10_000);
     let mut script =
-        vec![(at, Deed::Say(FromClient::Functions { first_slot: 0, functions: functions() }))];
+        vec![(at, Deed::Say(FromClient::Functions { first_slot: 0, functions: functions(false) }))];
     for job in &plan.jobs {
         let name = format!("job {}", job.id);
         let open = FromClient::OpenJob { job: job.id, name, weight: job.weight };

@@ -18,7 +18,7 @@ pub enum Fate {
     Died,
     /// The worker stopped it, by interrupt or kill.
     Stopped,
-    /// Its worker was lost.
+    /// Its worker was lost before the scheduler heard how it ended.
     Lost,
 }
 
@@ -35,6 +35,19 @@ pub struct Attempt {
     pub ended: Time,
     /// How it ended.
     pub fate: Fate,
+    /// The scheduler has heard of its end.
+    pub told: bool,
+}
+
+/// How an attempt that begins stands to those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// It is the first, or those before it came to nothing.
+    Rightly,
+    /// The task was forgotten and submitted again.
+    Anew,
+    /// One before it had ended well, on this worker: that must have been for a reason.
+    AfterWell(usize),
 }
 
 /// Every attempt of every task.
@@ -48,6 +61,8 @@ pub struct Record {
     pub last_end: Time,
     /// Attempts that ended well.
     pub well: u64,
+    /// Attempts that ran what had run already: their objects were lost, or they were with their worker.
+    pub rerun: u64,
 }
 
 impl Record {
@@ -66,18 +81,24 @@ impl Record {
         worker: usize,
         now: Time,
         anew: bool,
-    ) -> Result<(), String> {
+    ) -> Result<Began, String> {
         self.progress = now;
         if !self.claimed.insert((no, attempt)) && !anew {
             return Err(format!("attempt {attempt} was claimed a second time"));
         }
-        self.may_begin(no, attempt).or_else(|what| if anew { Ok(()) } else { Err(what) })?;
+        let began = match self.may_begin(no, attempt) {
+            _ if anew => Began::Anew,
+            well => well?,
+        };
+        let before = self.attempts[no].last().map(|before| before.fate);
+        self.rerun += u64::from(matches!(before, Some(Fate::Well | Fate::Lost)));
         let fate = Fate::Running;
-        self.attempts[no].push(Attempt { attempt, worker, began: now, ended: now, fate });
-        Ok(())
+        let record = Attempt { attempt, worker, began: now, ended: now, fate, told: false };
+        self.attempts[no].push(record);
+        Ok(began)
     }
 
-    fn may_begin(&self, no: TaskNo, attempt: u32) -> Result<(), String> {
+    fn may_begin(&self, no: TaskNo, attempt: u32) -> Result<Began, String> {
         let attempts = &self.attempts[no];
         if let Some(other) = attempts.iter().find(|other| other.fate == Fate::Running) {
             let (number, worker) = (other.attempt, other.worker);
@@ -85,23 +106,39 @@ impl Record {
                 "attempt {attempt} began while attempt {number} runs on worker {worker}"
             ));
         }
-        if attempts.iter().any(|other| other.fate == Fate::Well) {
-            return Err(format!("attempt {attempt} began after one had ended well"));
-        }
-        Ok(())
+        let well = attempts.iter().rfind(|other| other.fate == Fate::Well);
+        Ok(well.map_or(Began::Rightly, |well| Began::AfterWell(well.worker)))
     }
 
     /// An attempt ended.
-    pub fn end(&mut self, no: TaskNo, attempt: u32, fate: Fate, now: Time) {
+    pub fn end(&mut self, no: TaskNo, attempt: u32, worker: usize, fate: Fate, now: Time) {
         self.progress = now;
         if fate == Fate::Well {
             self.well += 1;
             self.last_end = now;
         }
-        let running =
-            |record: &&mut Attempt| record.attempt == attempt && record.fate == Fate::Running;
+        let running = |record: &&mut Attempt| {
+            (record.attempt, record.worker, record.fate) == (attempt, worker, Fate::Running)
+        };
         if let Some(record) = self.attempts[no].iter_mut().find(running) {
             (record.fate, record.ended) = (fate, now);
+        }
+    }
+
+    /// The scheduler hears that an attempt has ended.
+    pub fn told(&mut self, no: TaskNo, attempt: u32, worker: usize) {
+        let mut attempts = self.attempts[no].iter_mut().rev();
+        if let Some(record) = attempts.find(|it| it.attempt == attempt && it.worker == worker) {
+            record.told = record.fate != Fate::Running;
+        }
+    }
+
+    /// The scheduler gives up a worker: of whatever it has not heard the end, it never will.
+    pub fn give_up(&mut self, worker: usize) {
+        for record in self.attempts.iter_mut().flatten() {
+            if record.worker == worker && !record.told {
+                record.fate = Fate::Lost;
+            }
         }
     }
 

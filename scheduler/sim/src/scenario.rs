@@ -1,6 +1,7 @@
 //! What a seed means: which cluster, which work, which weather.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use manyhands_proto::client::{FromClient, PutPlace};
@@ -21,6 +22,7 @@ use crate::network::Weather;
 use crate::plan::{JobPlan, Plan, PutPlan, TaskNo, encode_value, functions, is_inline};
 use crate::rng::{Rng, mix2};
 use crate::shapes::{Drawing, SHAPES, Scale, Shape};
+use crate::troubles::{self, Troubles};
 use crate::world::{Faults, Happening};
 
 /// A run, before it begins.
@@ -39,8 +41,10 @@ pub struct Scenario {
     pub scheduler: scheduler::Config,
     /// Sanity is checked after so many steps.
     pub sanity_every: u32,
-    /// Clients and workers that will be lost.
+    /// Clients that will be lost.
     pub losses: Vec<(Time, Happening)>,
+    /// What befalls workers.
+    pub troubles: Troubles,
     /// Chance, from now on.
     pub rng: Rng,
 }
@@ -79,8 +83,21 @@ impl Scenario {
             .collect();
         let scheduler = scheduler::Config { seed, ..scheduler::Config::default() };
         let losses = losses(&plan, &extent, &mut rng);
+        let troubles = troubles::draw(&plan, extent.workers, &mut rng);
+        title.push_str(&troubles.title);
         let sanity_every = extent.sanity_every;
-        Scenario { title, plan, workers, clients, faults, scheduler, sanity_every, losses, rng }
+        Scenario {
+            title,
+            plan,
+            workers,
+            clients,
+            faults,
+            scheduler,
+            sanity_every,
+            losses,
+            troubles,
+            rng,
+        }
     }
 }
 
@@ -182,6 +199,8 @@ fn workers(plan: &Plan, extent: &Extent, rng: &mut Rng) -> Vec<worker::Config> {
                 named: if number == 0 { vec![("gpu".to_owned(), 2000)] } else { Vec::new() },
             },
             labels: features::labels(number),
+            // Where there are many nobody is told of anybody.
+            addresses: if extent.workers <= 100 { vec![address(number)] } else { Vec::new() },
             store_limit: if tight { (needed * 3).max(8 << 20) } else { 8 << 30 },
             ..WorkerSpec::default()
         };
@@ -190,11 +209,15 @@ fn workers(plan: &Plan, extent: &Extent, rng: &mut Rng) -> Vec<worker::Config> {
     configs
 }
 
+fn address(worker: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, worker as u8 + 1], 7471))
+}
+
 /// A script: jobs opened, values put, graphs submitted in batches, some handles dropped early and
 /// some tasks cancelled on the way.
 fn client(plan: &Plan, number: usize, weather: &Weather, rng: &mut Rng) -> Client {
-    let mut script =
-        vec![(Time(0), Deed::Say(FromClient::Functions { first_slot: 0, functions: functions() }))];
+    let functions = FromClient::Functions { first_slot: 0, functions: functions(plan.programs) };
+    let mut script = vec![(Time(0), Deed::Say(functions))];
     let mut jobs = Vec::new();
     let mut at = Time(rng.below(1_000));
     for job in plan.jobs.iter().filter(|job| job.client == number) {

@@ -31,10 +31,12 @@ pub enum Shape {
     Bulge,
     /// A few large values, each needed by many tasks: the work crowds where the values are.
     Crowded,
+    /// One value that all others need.
+    Broadcast,
 }
 
 /// All shapes.
-pub const SHAPES: [Shape; 11] = [
+pub const SHAPES: [Shape; 12] = [
     Shape::Tree,
     Shape::Shuffle,
     Shape::Stencil,
@@ -46,6 +48,7 @@ pub const SHAPES: [Shape; 11] = [
     Shape::Surprises,
     Shape::Bulge,
     Shape::Crowded,
+    Shape::Broadcast,
 ];
 
 /// How long tasks take and how much they return: lower and upper bounds.
@@ -98,6 +101,7 @@ impl<'a> Drawing<'a> {
             Shape::Surprises => self.surprises(n),
             Shape::Bulge => self.bulge(n),
             Shape::Crowded => self.crowded(n),
+            Shape::Broadcast => self.broadcast(n),
         }
         let ranks = ranks(self.plan, &self.tasks);
         for (&no, rank) in self.tasks.iter().zip(ranks) {
@@ -252,6 +256,14 @@ impl<'a> Drawing<'a> {
         let values: Vec<ObjectId> = (0..3).map(|_| self.task(Vec::new())).collect();
         for number in 0..n {
             self.task(vec![values[number % 3]]);
+            self.last().outputs = vec![100];
+        }
+    }
+
+    fn broadcast(&mut self, n: usize) {
+        let value = self.task(Vec::new());
+        for _ in 1..n {
+            self.task(vec![value]);
             self.last().outputs = vec![100];
         }
     }

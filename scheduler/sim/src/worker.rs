@@ -1,10 +1,12 @@
 //! A virtual worker: a real core in a virtual shell, which does what the core wants done.
 
 mod data;
+mod programs;
+pub mod transfers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use manyhands_proto::client::{FromClient, PutPlace};
+use manyhands_proto::client::{FromClient, PutPlace, Runtime};
 use manyhands_proto::executor::ToExecutor;
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{FromWorker, ToWorker};
@@ -18,20 +20,23 @@ use crate::network::Link;
 use crate::plan::{PutPlan, decode_value, encode_value, is_inline};
 use crate::record::Fate;
 use crate::store::Store;
+use crate::worker::transfers::{Ticket, Transfer};
 use crate::world::{Happening, World};
+
+/// Bytes of a program.
+pub const PROGRAM_SIZE: u64 = 3 << 20;
 
 /// A worker.
 pub struct Worker {
     number: usize,
     /// Its core.
     pub core: Core,
-    config: Config,
+    /// As it was configured.
+    pub config: Config,
     /// Its store.
     pub store: Store,
     /// Its link to the scheduler.
     pub link: Link<ToWorker, FromWorker>,
-    /// It has not been lost.
-    pub alive: bool,
     executors: BTreeMap<ExecutorId, Executor>,
     inbox: Vec<Event>,
     turn_at: Time,
@@ -40,6 +45,16 @@ pub struct Worker {
     /// Large values that a client in this process puts, by the number of the request.
     puts: BTreeMap<u64, PutPlan>,
     requests: u64,
+    /// Objects that come from other workers.
+    transfers: BTreeMap<ObjectId, Transfer>,
+    transfers_begun: u64,
+    tickets: BTreeMap<u64, Ticket>,
+    /// The workers that it was told of and not told to be gone.
+    pub peers: BTreeSet<WorkerId>,
+    /// All that it was ever told of.
+    met: BTreeSet<WorkerId>,
+    /// Programs that are here.
+    pub programs: BTreeSet<u128>,
     /// Puts that have found their place, and of which the scheduler may be told.
     pub placed: Vec<(PutPlan, FromClient)>,
 }
@@ -53,7 +68,6 @@ impl Worker {
             config,
             store: Store::default(),
             link: Link::new(weather),
-            alive: true,
             executors: BTreeMap::new(),
             inbox: Vec::new(),
             turn_at: Time::NEVER,
@@ -61,6 +75,12 @@ impl Worker {
             bytes: 0,
             puts: BTreeMap::new(),
             requests: 0,
+            transfers: BTreeMap::new(),
+            transfers_begun: 0,
+            tickets: BTreeMap::new(),
+            peers: BTreeSet::new(),
+            met: BTreeSet::new(),
+            programs: BTreeSet::from([0]),
             placed: Vec::new(),
         }
     }
@@ -94,7 +114,7 @@ impl Worker {
     /// Takes a turn: all that came in, then one round.
     pub fn turn(&mut self, world: &mut World) -> Vec<Action> {
         let mut actions = Vec::new();
-        if !self.alive || world.now < self.turn_at {
+        if !world.machines[self.number].runs || world.now < self.turn_at {
             return actions;
         }
         self.turn_at = Time::NEVER;
@@ -138,7 +158,7 @@ impl Worker {
                 self.link.send_up(message, &mut world.rng, &mut flights);
                 world.depart_worker(self.number, flights);
             }
-            Action::StartExecutor { executor, .. } => self.start(executor, world),
+            Action::StartExecutor { executor, runtime } => self.start(executor, runtime, world),
             Action::TakeBack { executor, task, attempt } => {
                 let found = self.executors.get_mut(&executor);
                 let ok = found.is_some_and(|found| found.take_back(task, attempt));
@@ -169,19 +189,24 @@ impl Worker {
                 self.with(executor, world, |it, around| it.readable(object, place, around));
             }
             Action::Fetch { object, workers, size, on_disk } => {
-                self.fetch(object, &workers, size, on_disk, world);
+                self.fetch(object, workers, size, on_disk, world);
             }
             Action::Spill { object, value } => self.spill(object, value, world),
             Action::Load { object, on_disk } => {
                 let us = self.disk_us(object, world);
                 world.after(us, Happening::Loaded { worker: self.number, object, on_disk });
             }
-            // No virtual peer asks for what these answer yet.
-            Action::Serve { .. }
-            | Action::Peers { .. }
-            | Action::PeersGone { .. }
-            | Action::FetchProgram { .. }
-            | Action::Leave => {}
+            Action::Serve { ticket, value } => self.serve_ticket(ticket, value, world),
+            Action::Peers { peers } => {
+                let workers = peers.iter().map(|peer| peer.worker);
+                self.peers.extend(workers.clone());
+                self.met.extend(workers);
+            }
+            Action::PeersGone { workers } => self.peers.retain(|it| !workers.contains(it)),
+            Action::FetchProgram { program, workers } => {
+                self.fetch_program(program, workers, world);
+            }
+            Action::Leave => self.leave(world),
             Action::Free { object } => {
                 let freed = self.store.free(object);
                 world.check(&format!("worker {}", self.number), freed);
@@ -207,13 +232,18 @@ impl Worker {
         }
     }
 
-    fn start(&mut self, executor: ExecutorId, world: &mut World) {
+    fn start(&mut self, executor: ExecutorId, runtime: Runtime, world: &mut World) {
+        let Runtime::Rust { program } = runtime;
+        if !self.programs.contains(&program) {
+            world.fail(format!("worker {} starts program {program}, not here", self.number));
+        }
         let us = world.rng.range(world.faults.start_us / 2, world.faults.start_us);
+        let us = world.takes_us(self.number, us);
         if world.rng.chance(world.faults.start_failure) {
             let message = "no more processes".to_owned();
             return world.tell(self.number, us, Event::StartFailed { executor, message });
         }
-        let process = Executor::new(self.number, executor);
+        let process = Executor::new(self.number, executor, program);
         let pid = process.pid;
         self.executors.insert(executor, process);
         world.tell(self.number, us, Event::ExecutorStarted { executor, pid });
@@ -279,16 +309,39 @@ impl Worker {
         }
     }
 
-    /// The machine is gone, with all that it ran and held.
-    pub fn lose(&mut self, world: &mut World) {
-        self.alive = false;
+    /// Nothing that anybody needs is here any more.
+    fn leave(&mut self, world: &mut World) {
+        let (_, attempts) = self.core.holdings();
+        let busy = self.busy_executors();
+        if attempts + busy > 0 {
+            world.fail(format!(
+                "worker {} leaves with {attempts} attempts and {busy} busy executors",
+                self.number
+            ));
+        }
+        if !world.machines[self.number].leaving {
+            world.fail(format!("worker {} leaves unasked", self.number));
+        }
+        for put in self.lose(world) {
+            world.after(1_000, Happening::Put(put));
+        }
+        world.after(0, Happening::Goodbye(self.number));
+    }
+
+    /// The machine is gone, with all that it ran and held. Hands out what clients were about to put.
+    pub fn lose(&mut self, world: &mut World) -> Vec<PutPlan> {
+        world.machines[self.number].runs = false;
         self.inbox.clear();
         for executor in self.executors.values_mut() {
             executor.abandon(Fate::Lost, &mut Around { world, store: &mut self.store });
         }
         self.executors.clear();
+        self.transfers.clear();
+        self.fall_silent(world);
         self.store = Store::default();
         self.count_bytes(world);
+        let placed = std::mem::take(&mut self.placed).into_iter().map(|(put, _)| put);
+        std::mem::take(&mut self.puts).into_values().chain(placed).collect()
     }
 
     /// Tasks never occupy more at one time than the worker has. One that was blocked and goes on

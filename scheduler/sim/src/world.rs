@@ -6,14 +6,17 @@ use std::rc::Rc;
 use manyhands_proto::client::{FromClient, ToClient};
 use manyhands_proto::value::Value;
 use manyhands_proto::worker::{FromWorker, ToWorker};
-use manyhands_proto::{ObjectId, Time};
+use manyhands_proto::{ObjectId, Time, WorkerId};
 use manyhands_worker_core::{Event, ExecutorId};
+use rustc_hash::FxHashMap;
 
 use crate::agenda::Agenda;
 use crate::network::{Departures, Flight, Weather};
-use crate::plan::{Plan, TaskNo};
-use crate::record::Record;
+use crate::plan::{Plan, PutPlan, TaskNo};
+use crate::record::{Began, Fate, Record};
 use crate::rng::Rng;
+use crate::troubles::Trouble;
+use crate::worker::transfers::Heard;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -32,16 +35,14 @@ pub enum Happening {
     Step(usize, ExecutorId, u64),
     /// An executor dies of its own, if it still runs the frame of that number.
     Death(usize, ExecutorId, u64),
-    /// The bytes of an object have come from a peer.
-    Fetched {
+    /// The last bytes of an object that a worker fetches would be here by now.
+    Arriving {
         /// To whom.
         worker: usize,
-        /// From whom.
-        from: usize,
         /// What.
         object: ObjectId,
-        /// Into a file.
-        on_disk: bool,
+        /// Which transfer of the worker's.
+        number: u64,
     },
     /// A worker's disk has written an object.
     Spilled {
@@ -61,12 +62,57 @@ pub enum Happening {
         /// It stays in a file.
         on_disk: bool,
     },
+    /// What a worker hears of the source of a transfer.
+    Heard {
+        /// Who hears it.
+        worker: usize,
+        /// What it fetches.
+        object: ObjectId,
+        /// Which transfer of the worker's.
+        number: u64,
+        /// What it hears.
+        heard: Heard,
+    },
+    /// The last bytes of a program would be here by now.
+    ProgramArriving {
+        /// To whom.
+        worker: usize,
+        /// From whom.
+        from: usize,
+        /// Which.
+        program: u128,
+        /// Who else may have it.
+        workers: Vec<WorkerId>,
+    },
+    /// A client has sent a program to a worker.
+    Uploaded {
+        /// Which client.
+        client: usize,
+        /// To whom.
+        worker: usize,
+        /// Which.
+        program: u128,
+    },
+    /// A worker that leaves has said everything, if all of it was heard.
+    Goodbye(usize),
     /// A worker's shell looks how much memory its executors own.
     Sample(usize),
     /// A client goes on.
     ClientStep(usize),
-    /// A worker's machine is lost.
-    WorkerLost(usize),
+    /// A client puts a large value, which has found no place yet.
+    Put(PutPlan),
+    /// Something befalls a worker.
+    Trouble(Trouble),
+    /// A worker's grace time is over, if its connection is still that which broke.
+    GraceOver(usize),
+    /// A worker hears that its session is over.
+    Outcast(usize),
+    /// A worker is as fast as before.
+    Quick(usize),
+    /// Others reach a worker again.
+    Reached(usize),
+    /// A client asks again for an object that it could not read.
+    AskAgain(usize, ObjectId),
     /// The news that clients have let go of everything has had time to reach everybody.
     Settled,
     /// A client is gone without a word.
@@ -118,6 +164,39 @@ impl Default for Faults {
     }
 }
 
+/// A machine on which a worker runs, as others find it.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// When its line is free again, outwards and inwards.
+    line: (Time, Time),
+    /// It has neither died nor gone.
+    pub runs: bool,
+    /// No other machine can reach it.
+    pub cut_off: bool,
+    /// The scheduler has given it up: what goes on there counts for nothing.
+    pub given_up: bool,
+    /// How many times longer everything takes there.
+    pub slowness: u64,
+    /// It was asked to leave, or has said that it will.
+    pub leaving: bool,
+    /// It is configured as that worker.
+    pub like: usize,
+}
+
+impl Machine {
+    /// Where nothing has gone wrong yet.
+    pub fn new(like: usize) -> Machine {
+        let line = (Time(0), Time(0));
+        let (runs, cut_off, given_up, leaving) = (true, false, false, false);
+        Machine { line, runs, cut_off, given_up, slowness: 1, leaving, like }
+    }
+
+    /// Whether others can get something from it.
+    pub fn serves(&self) -> bool {
+        self.runs && !self.cut_off
+    }
+}
+
 /// What all parts of a run share.
 #[derive(Debug)]
 pub struct World {
@@ -137,8 +216,16 @@ pub struct World {
     pub cancelled: BTreeSet<TaskNo>,
     /// Bytes of objects in all stores and on all disks now, and the most there ever were.
     pub bytes: (u64, u64),
-    /// When each worker's line is free again, outwards and inwards.
-    pub lines: Vec<(Time, Time)>,
+    /// The workers' machines.
+    pub machines: Vec<Machine>,
+    /// After this nothing befalls a worker any more.
+    pub calm_at: Time,
+    /// Machines that died or were given up.
+    pub losses: u32,
+    /// Where large values that clients put lay first.
+    pub put_at: FxHashMap<ObjectId, usize>,
+    /// Tasks that began again although they had ended well on that worker.
+    pub reruns: Vec<(TaskNo, usize)>,
     /// Prints all that happens.
     pub trace: bool,
     /// The first thing that was not as it must be.
@@ -147,7 +234,7 @@ pub struct World {
 
 impl World {
     /// A world at its beginning.
-    pub fn new(plan: Rc<Plan>, faults: Faults, workers: usize, rng: Rng, trace: bool) -> World {
+    pub fn new(plan: Rc<Plan>, faults: Faults, rng: Rng, trace: bool) -> World {
         World {
             now: Time(0),
             agenda: Agenda::default(),
@@ -157,7 +244,11 @@ impl World {
             faults,
             cancelled: BTreeSet::new(),
             bytes: (0, 0),
-            lines: vec![(Time(0), Time(0)); workers],
+            machines: Vec::new(),
+            calm_at: Time(0),
+            losses: 0,
+            put_at: FxHashMap::default(),
+            reruns: Vec::new(),
             trace,
             failure: None,
         }
@@ -203,9 +294,45 @@ impl World {
 
     /// When a transfer that is asked for now will be done: a line carries one at a time.
     pub fn transfer(&mut self, from: usize, to: usize, size: u64) -> Time {
-        let begins = self.now.max(self.lines[from].0).max(self.lines[to].1);
-        let ends = begins + size * 1_000_000 / self.faults.bandwidth;
-        (self.lines[from].0, self.lines[to].1) = (ends, ends);
+        let (outwards, inwards) = (&self.machines[from], &self.machines[to]);
+        let slowness = outwards.slowness.max(inwards.slowness);
+        let begins = self.now.max(outwards.line.0).max(inwards.line.1);
+        let ends = begins + size * slowness * 1_000_000 / self.faults.bandwidth;
+        (self.machines[from].line.0, self.machines[to].line.1) = (ends, ends);
         ends + 2 * self.faults.weather.latency_us
+    }
+
+    /// Whether two machines reach each other.
+    pub fn reach(&self, a: usize, b: usize) -> bool {
+        self.machines[a].serves() && self.machines[b].serves()
+    }
+
+    /// How long something takes on a machine that would take so long on a quick one.
+    pub fn takes_us(&self, worker: usize, us: u64) -> u64 {
+        us.saturating_mul(self.machines[worker].slowness)
+    }
+
+    /// An executor claims an attempt.
+    pub fn claimed(&mut self, no: TaskNo, attempt: u32, worker: usize, anew: bool) {
+        if self.machines[worker].given_up {
+            return;
+        }
+        match self.record.claim(no, attempt, worker, self.now, anew) {
+            Ok(Began::AfterWell(before)) => self.reruns.push((no, before)),
+            Ok(_) => {}
+            Err(what) => self.fail(format!("{}: {what}", self.plan.tasks[no].id)),
+        }
+    }
+
+    /// An attempt ended.
+    pub fn ended(&mut self, no: TaskNo, attempt: u32, worker: usize, fate: Fate) {
+        if !self.machines[worker].given_up {
+            self.record.end(no, attempt, worker, fate, self.now);
+        }
+    }
+
+    /// Whether any machine has died or was given up.
+    pub fn is_lossy(&self) -> bool {
+        self.losses > 0
     }
 }

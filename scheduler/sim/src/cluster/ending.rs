@@ -10,7 +10,8 @@ impl Cluster {
     pub(super) fn settle(&mut self) {
         if self.ending == Ending::NotYet && self.clients.iter().all(Client::is_done) {
             self.ending = Ending::Released;
-            self.world.after(SETTLE_US, Happening::Settled);
+            let calm_at = self.world.now.max(self.world.calm_at);
+            self.world.agenda.at(calm_at + SETTLE_US, Happening::Settled);
         }
     }
 
@@ -38,7 +39,10 @@ impl Cluster {
         if known > 0 {
             leaks.push(format!("the scheduler still knows {known} tasks and values"));
         }
-        for (number, worker) in self.workers.iter().enumerate().filter(|(_, worker)| worker.alive) {
+        for (number, worker) in self.workers.iter().enumerate() {
+            if self.members[number] != Member::In {
+                continue;
+            }
             let remains = worker.store.remains();
             let (objects, attempts) = worker.core.holdings();
             let busy = worker.busy_executors();
@@ -49,8 +53,26 @@ impl Cluster {
                 ));
             }
         }
+        leaks.extend(self.forgotten_goodbyes());
         leaks.truncate(5);
         leaks
+    }
+
+    /// Who still reckons with workers that are gone.
+    fn forgotten_goodbyes(&self) -> Vec<String> {
+        let is_gone = |it: &WorkerId| self.members[it.0 as usize] != Member::In;
+        let workers = self.workers.iter().enumerate();
+        let members = workers.filter(|(number, _)| self.members[*number] == Member::In);
+        let mut words = Vec::new();
+        for (number, worker) in members {
+            let gone = worker.peers.iter().filter(|it| is_gone(it));
+            words.extend(gone.map(|gone| format!("worker {number} was not told that {gone} went")));
+        }
+        for client in self.clients.iter().filter(|client| !client.lost) {
+            let gone = client.peers.iter().filter(|it| is_gone(it));
+            words.extend(gone.map(|gone| format!("a client was not told that {gone} went")));
+        }
+        words
     }
 
     pub(super) fn outline(&self) -> Outline {
@@ -65,6 +87,8 @@ impl Cluster {
             checked: self.clients.iter().map(|client| client.checked).sum(),
             spills: self.workers.iter().map(|worker| worker.store.spills).sum(),
             cuts,
+            workers: (self.workers.len() as u64, u64::from(self.world.losses)),
+            rerun: self.world.record.rerun,
         }
     }
 

@@ -58,13 +58,7 @@ impl Executor {
             self.say(message, around.world);
         }
         let waits_for = nested::results(&plan, no);
-        let event = Event::Blocked {
-            executor: self.id,
-            task: self.top().run.task,
-            attempt: self.top().run.attempt,
-            waits_for: waits_for.clone(),
-        };
-        around.world.tell(self.worker, 0, event);
+        self.say_blocked(waits_for.clone(), around.world);
         self.top().lent = true;
         self.top().step = Step::Waiting(waits_for);
         self.claim(around);
@@ -72,6 +66,7 @@ impl Executor {
 
     pub(super) fn second_half(&mut self, world: &mut World) {
         let us = world.plan.tasks[self.top().no].duration_us.div_ceil(2);
+        let us = world.takes_us(self.worker, us);
         let number = self.top().number;
         self.top().step = Step::Second;
         world.after(us, Happening::Step(self.worker, self.id, number));
@@ -145,10 +140,26 @@ impl Executor {
                     frame.pinned.push(*extent);
                 }
                 check_place(object, &place, around);
+                self.read_next(around);
             }
-            Err(_) => frame.broken = true,
+            Err(_) => self.want_again(object, around.world),
         }
-        self.read_next(around);
+    }
+
+    /// An object could not be read: whoever had it is gone. The task asks where it is now.
+    fn want_again(&mut self, object: ObjectId, world: &mut World) {
+        self.say(FromClient::Want { objects: vec![object] }, world);
+        self.say_blocked(vec![object], world);
+        let frame = self.top();
+        if let Step::Reading(left) = &mut frame.step {
+            frame.to_read = std::mem::take(left);
+        }
+        frame.step = Step::Waiting(vec![object]);
+    }
+
+    fn say_blocked(&mut self, waits_for: Vec<ObjectId>, world: &mut World) {
+        let (executor, task, attempt) = (self.id, self.top().run.task, self.top().run.attempt);
+        world.tell(self.worker, 0, Event::Blocked { executor, task, attempt, waits_for });
     }
 
     /// Answer to a wish for an extent.

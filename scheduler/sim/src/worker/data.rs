@@ -68,46 +68,6 @@ impl Worker {
         self.placed.push((put, message));
     }
 
-    pub(super) fn fetch(
-        &mut self,
-        object: ObjectId,
-        workers: &[WorkerId],
-        size: u64,
-        on_disk: bool,
-        world: &mut World,
-    ) {
-        if workers.is_empty() {
-            return world.fail(format!("worker {} fetches {object} from nobody", self.number));
-        }
-        let from = world.rng.pick(workers).0 as usize;
-        let at = world.transfer(from, self.number, size);
-        let happening = Happening::Fetched { worker: self.number, from, object, on_disk };
-        world.agenda.at(at, happening);
-    }
-
-    /// The bytes of an object have come from a peer (`None`: it did not have them).
-    pub fn fetched(
-        &mut self,
-        object: ObjectId,
-        found: Option<(u64, u64)>,
-        on_disk: bool,
-        world: &mut World,
-    ) {
-        let result = match found {
-            _ if world.rng.chance(world.faults.fetch_failure) => Err("connection reset".to_owned()),
-            None => Err("the peer does not have it".to_owned()),
-            Some((hash, size)) => {
-                let plan = std::rc::Rc::clone(&world.plan);
-                let contains = plan.by_id.get(&object.task).filter(|_| object.index == 0);
-                let contains = contains.map(|&no| nested::handed_over(&plan, no));
-                let contains = contains.unwrap_or_default();
-                let meta = ObjectMeta { codec: Codec::RAW, size, contains };
-                Ok((meta, self.lay_down(object, hash, size, on_disk, world)))
-            }
-        };
-        self.deliver(Event::Fetched { object, result }, world);
-    }
-
     /// Brings bytes into this worker's memory.
     pub(super) fn lay_down(
         &mut self,
@@ -132,9 +92,6 @@ impl Worker {
 
     /// The value and size of an object that a peer asks for.
     pub fn serve(&self, object: ObjectId) -> Option<(u64, u64)> {
-        if !self.alive {
-            return None;
-        }
         if let Some(kept) = self.store.get(object) {
             return Some((kept.hash, kept.size));
         }
