@@ -49,7 +49,7 @@ impl Core {
         self.check_jobs();
         self.check_sessions();
         let lineage = self.tasks.iter().filter(|(_, t)| t.flags.has(Flags::LINEAGE));
-        let bytes: u64 = lineage.map(|(_, t)| t.bytes()).sum();
+        let bytes: u64 = lineage.map(|(task, _)| self.bytes_of_lineage(task)).sum();
         assert_eq!(bytes, self.lineage_bytes, "bytes of lineage are counted");
     }
 
@@ -146,7 +146,8 @@ impl Core {
                 assert_eq!(waiters.len() as u32, sum(&sums.waiters), "{id} knows who waits for it");
             }
             ObjectState::There(there) => {
-                assert!(record.is_alive(), "{id} exists for somebody");
+                let kept = self.is_kept_put(object.task);
+                assert!(record.is_alive() || kept, "{id} exists for somebody");
                 let somewhere = there.copy != WorkerIdx::NONE || there.value != ValueIdx::NONE;
                 assert!(somewhere, "{id} is somewhere");
                 for worker in self.copies_of(there) {

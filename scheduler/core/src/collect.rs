@@ -83,6 +83,13 @@ impl Core {
     }
 
     fn collect_one(&mut self, task: TaskIdx) {
+        if self.is_kept_put(task) {
+            return self.keep_as_lineage(task);
+        }
+        // While what it counts for is still there.
+        if self.tasks[task].refs == 0 {
+            self.leave_lineage(task);
+        }
         for index in 0..self.tasks[task].outputs() as u32 {
             let object = ObjRef { task, index };
             if !self.object(object).is_alive() {
@@ -266,13 +273,37 @@ impl Core {
         }
     }
 
+    /// A small value that a client put, that nobody holds, and that a descendant's lineage begins
+    /// with: unlike the result of a task it cannot be made again.
+    pub(crate) fn is_kept_put(&self, task: TaskIdx) -> bool {
+        let record = &self.tasks[task];
+        record.flags.has(Flags::PUT)
+            && !record.flags.has(Flags::HOLLOW)
+            && record.refs > 0
+            && !record.is_alive()
+            && self.pinned_value(task).is_some()
+    }
+
+    /// A value that a client put and that only the scheduler is sure to have.
+    fn pinned_value(&self, task: TaskIdx) -> Option<&Cached> {
+        let record = Some(&self.tasks[task]).filter(|record| record.flags.has(Flags::PUT))?;
+        let value = self.values.get(record.object(0)?.there()?.value)?;
+        value.pinned.then_some(value)
+    }
+
+    /// What a record counts for as lineage.
+    pub(crate) fn bytes_of_lineage(&self, task: TaskIdx) -> u64 {
+        let pinned = self.pinned_value(task).map_or(0, |value| value.bytes.len() as u64);
+        self.tasks[task].bytes() + pinned
+    }
+
     /// Nobody holds a task that ended, but a descendant may need to be made again.
     fn keep_as_lineage(&mut self, task: TaskIdx) {
         if self.tasks[task].flags.has(Flags::LINEAGE | Flags::HOLLOW) {
             return;
         }
         self.tasks[task].flags.set(Flags::LINEAGE);
-        self.lineage_bytes += self.tasks[task].bytes();
+        self.lineage_bytes += self.bytes_of_lineage(task);
         let mark = self.mark(task);
         self.lineage.push_back(mark);
         // Records that came back to life and left again leave marks behind.
@@ -291,7 +322,7 @@ impl Core {
     pub(crate) fn leave_lineage(&mut self, task: TaskIdx) {
         if self.is_lineage(task) {
             self.tasks[task].flags.clear(Flags::LINEAGE);
-            self.lineage_bytes -= self.tasks[task].bytes();
+            self.lineage_bytes -= self.bytes_of_lineage(task);
         }
     }
 
@@ -303,6 +334,10 @@ impl Core {
             return;
         }
         record.flags.set(Flags::HOLLOW);
+        if record.flags.has(Flags::PUT) {
+            // Its value goes.
+            self.loose.push(task);
+        }
         self.release_inputs(task);
         self.release_args(task);
     }

@@ -343,6 +343,41 @@ fn a_put_that_is_lost_fails_what_needs_it() {
     assert_eq!(*kind, FailureKind::LostInput { object: object(1, 0) });
 }
 
+/// A small value is put, used by a task whose result another one needs, and released.
+fn put_and_used(config: Config) -> Bench {
+    let mut b = Bench::with(config, &[1]);
+    let place = PutPlace::Inline(Bytes::from_static(b"value"));
+    b.client(1, FromClient::Put { object: object(1, 0), meta: meta(5), place });
+    b.submit(1, batch(1, 1).task(0, &[0]).task(HELD | WANTED, &[1]));
+    b.client(1, FromClient::Release { objects: vec![object(1, 0)] });
+    b.placed();
+    b.end(0, task(1, 1), 0, 1 << 20);
+    b.placed();
+    b.event(Event::WorkerJoined { worker: WorkerId(1), spec: spec(1) });
+    b.event(Event::WorkerLost { worker: WorkerId(0) });
+    b
+}
+
+#[test]
+fn a_small_value_that_was_put_is_kept_while_what_it_was_made_into_may_be_made_again() {
+    let mut b = put_and_used(Config::default());
+    assert_eq!(b.placed(), [(1, 1, 1)]);
+    b.end(1, task(1, 1), 1, 1 << 20);
+    assert_eq!(b.placed(), [(1, 2, 1)]);
+    b.end(1, task(1, 2), 1, 8);
+    assert!(matches!(outcomes(&b.round())[0].1, Outcome::Value(_)));
+    b.client(1, FromClient::Release { objects: vec![object(1, 2)] });
+    assert_eq!(b.core.tasks_known(), 0, "and no longer");
+}
+
+#[test]
+fn a_small_value_that_was_put_goes_where_there_is_too_much_lineage() {
+    let mut b = put_and_used(Config { lineage_limit: 0, ..Config::default() });
+    let told = outcomes(&b.round());
+    let kind = &failed(&told[0].1).failure.kind;
+    assert!(matches!(kind, FailureKind::LostInput { .. }), "{kind:?}");
+}
+
 #[test]
 fn the_idle_steal_from_the_loaded_by_asking() {
     let mut b = Bench::new(&[1]);
