@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::action::Action;
 use crate::core::Core;
 use crate::holders::{GRAPH, HOLDS, WANTS};
+use crate::inspect::shown;
 use crate::jobs::Job;
 use crate::objects::{ObjRef, ObjectState};
 use crate::sessions::{FUNCTION_LIMIT, Session, Speaker};
@@ -139,6 +140,7 @@ impl Core {
         &mut self,
         session: SessionIdx,
         id: JobId,
+        name: &str,
         weight: u32,
         out: &mut Vec<Action>,
     ) {
@@ -148,7 +150,10 @@ impl Core {
         let job = match self.job_ids.get(&id) {
             Some(job) => *job,
             None => {
-                let job = self.jobs.insert(Job::new(id, weight));
+                let number = self.jobs_opened;
+                self.jobs_opened += 1;
+                let job = Job::new(id, shown(name), weight, number, self.now);
+                let job = self.jobs.insert(job);
                 self.job_ids.insert(id, job);
                 job
             }
@@ -173,6 +178,7 @@ impl Core {
         let record = &self.jobs[job];
         if record.open_by.is_empty() && record.records == 0 {
             let id = record.id;
+            self.ended_before += record.counts.done + record.counts.failed;
             self.job_ids.remove(&id);
             self.jobs.remove(job);
         }
@@ -306,7 +312,7 @@ impl Core {
         self.say(session, ToClient::Refused { message }, out);
     }
 
-    /// What a task printed goes to the client that has its job open.
+    /// What a task printed goes to the client that has its job open, and is kept for a while.
     pub(crate) fn on_output(
         &mut self,
         task: TaskId,
@@ -314,6 +320,7 @@ impl Core {
         bytes: bytes::Bytes,
         out: &mut Vec<Action>,
     ) {
+        self.logs.push(task, stream, &bytes, self.config.logs_limit);
         let Some(job) = self.job_ids.get(&task.job) else { return };
         let Some(session) = self.jobs[*job].open_by.first().copied() else { return };
         let record = self.lanes.task(task);

@@ -16,6 +16,8 @@ pub struct Config {
     pub bandwidth: u64,
     /// Bytes of small values that are kept to be sent along with tasks that need them.
     pub cache_limit: u64,
+    /// Bytes of what tasks have printed that are kept for those who ask.
+    pub logs_limit: u64,
     /// Bytes of records of ended tasks that nobody holds, kept so that lost objects can be made
     /// again.
     pub lineage_limit: u64,
@@ -30,6 +32,7 @@ impl Default for Config {
             workers_may_join: true,
             bandwidth: 1 << 30,
             cache_limit: 64 << 20,
+            logs_limit: 16 << 20,
             lineage_limit: 256 << 20,
         }
     }

@@ -15,6 +15,7 @@ use crate::blocked::Blocked;
 use crate::functions::Functions;
 use crate::jobs::Job;
 use crate::lanes::Lanes;
+use crate::logs::Logs;
 use crate::objects::{ObjRef, Object};
 use crate::options::OptionTable;
 use crate::programs::Program;
@@ -67,6 +68,12 @@ pub struct Core {
     pub(crate) task_sessions: FxHashMap<TaskIdx, SessionIdx>,
     pub(crate) jobs: Slab<JobIdx, Job>,
     pub(crate) job_ids: FxHashMap<JobId, JobIdx>,
+    pub(crate) jobs_opened: u64,
+    /// Tasks of forgotten jobs that ended.
+    pub(crate) ended_before: u64,
+    /// Attempts that ran again what had run, as far as is known.
+    pub(crate) rerun: u64,
+    pub(crate) logs: Logs,
     pub(crate) workers: Slab<WorkerIdx, Worker>,
     pub(crate) worker_ids: FxHashMap<WorkerId, WorkerIdx>,
     pub(crate) load: LoadIndex,
@@ -130,6 +137,10 @@ impl Core {
             task_sessions: FxHashMap::default(),
             jobs: Slab::default(),
             job_ids: FxHashMap::default(),
+            jobs_opened: 0,
+            ended_before: 0,
+            rerun: 0,
+            logs: Logs::default(),
             workers: Slab::default(),
             worker_ids: FxHashMap::default(),
             load: LoadIndex::default(),
@@ -190,8 +201,8 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         match message {
-            FromClient::OpenJob { job, name: _, weight } => {
-                self.on_job_opened(session, job, weight, out)
+            FromClient::OpenJob { job, name, weight } => {
+                self.on_job_opened(session, job, &name, weight, out)
             }
             FromClient::Functions { first_slot, functions } => {
                 self.on_functions(session, first_slot, functions, out)
@@ -208,7 +219,8 @@ impl Core {
             FromClient::Watch { job } => self.on_watch(session, job, out),
             FromClient::CloseJob { job } => self.on_job_closed(session, job, out),
             FromClient::Drain { worker } => self.on_drain(session, worker, out),
-            FromClient::Ask { .. } | FromClient::CancelJob { .. } => {}
+            FromClient::Ask { query, question } => self.on_question(session, query, question, out),
+            FromClient::CancelJob { job, reason } => self.on_cancel_job(session, job, &reason, out),
             FromClient::ProgramFailed { program, message } => {
                 self.on_program_failed(session, program, &message, out)
             }

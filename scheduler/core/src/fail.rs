@@ -49,7 +49,11 @@ impl Core {
         }
         match stop {
             Some(kind) => self.fail(task, kind),
-            None if again => self.wait_again(task),
+            None if again => {
+                // Of a lost worker's attempts it is not known here whether they had begun.
+                self.rerun += u64::from(!matches!(kind, FailureKind::WorkerLost { .. }));
+                self.wait_again(task)
+            }
             None => self.fail(task, kind),
         }
     }

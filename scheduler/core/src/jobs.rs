@@ -26,6 +26,10 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
+    pub(crate) name: String,
+    /// Counted from the first job that was ever opened.
+    pub(crate) number: u64,
+    pub(crate) opened: Time,
     pub(crate) weight: u32,
     /// Start-time fair queueing: the slot time that the job has had, over its weight.
     pub(crate) served: u64,
@@ -44,9 +48,12 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(id: JobId, weight: u32) -> Job {
+    pub(crate) fn new(id: JobId, name: String, weight: u32, number: u64, opened: Time) -> Job {
         Job {
             id,
+            name,
+            number,
+            opened,
             weight: weight.max(1),
             served: 0,
             ready: Vec::new(),

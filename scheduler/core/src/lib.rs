@@ -18,9 +18,9 @@
 //!   (failures and what they spread to), `lost` (workers and objects), `missing` (inputs that cannot be
 //!   fetched), `peers` (who can be reached), `drain` (workers that leave), `programs` (who has which), `blocked` (waiting tasks lend
 //!   their slots), `stop` (cancels and deadlines).
-//! - What follows: `ready` (queues), `place` (which task where), `assign`,
-//!   `steal`, `collect` (what nobody
-//!   keeps), `explain` (why a task waits), `check` (the invariants).
+//! - What follows: `ready` (queues), `place` (which task where), `pace` (how fast workers are), `assign`,
+//!   `steal`, `collect` (what nobody keeps), `explain` (why a task waits), `check` (the invariants).
+//! - What people ask: `inspect` (the answers), `logs` (what tasks have printed).
 
 pub mod action;
 mod assign;
@@ -37,12 +37,15 @@ mod explain;
 mod fail;
 mod functions;
 mod holders;
+mod inspect;
 mod jobs;
 mod lanes;
+mod logs;
 mod lost;
 mod missing;
 mod objects;
 mod options;
+mod pace;
 mod peers;
 mod place;
 mod programs;

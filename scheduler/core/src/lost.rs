@@ -3,6 +3,7 @@
 use manyhands_proto::task::FailureKind;
 use manyhands_proto::worker::WorkerSpec;
 use manyhands_proto::{ObjectId, WorkerId};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use crate::action::Action;
@@ -76,11 +77,28 @@ impl Core {
         let mut assigned = self.workers[worker].assigned.clone();
         // In the order in which they came to be, not in that in which they lay there.
         assigned.sort_unstable();
+        let begun = self.begun_at(worker);
         for task in assigned {
             self.unassign(task, None);
             let kind = FailureKind::WorkerLost { worker: id };
             self.on_attempt_failed(task, worker, 0, kind);
+            self.rerun += u64::from(begun.contains(&task) && !self.tasks[task].has_ended());
         }
+    }
+
+    /// Which of a worker's tasks had begun, as far as can be known from here: those of which it said
+    /// something that only a running task does, and of the others as many as it has slots, in the
+    /// order in which it runs them.
+    fn begun_at(&self, worker: WorkerIdx) -> FxHashSet<TaskIdx> {
+        const BEGUN: u16 =
+            Flags::BLOCKED | Flags::HAS_WAITED | Flags::SPEAKS | Flags::KEPT | Flags::IN_PLACE;
+        let record = &self.workers[worker];
+        let begun = |task: &TaskIdx| self.tasks[*task].flags.has(BEGUN);
+        let (known, mut others): (Vec<TaskIdx>, Vec<TaskIdx>) =
+            record.assigned.iter().copied().partition(begun);
+        others.sort_unstable_by_key(|task| (self.tasks[*task].order, self.tasks[*task].seq));
+        let slots = record.capacity().div_ceil(1000) as usize;
+        known.into_iter().chain(others.into_iter().take(slots)).collect()
     }
 
     /// A worker does not have an object any more. `true` when nobody has.
@@ -210,6 +228,7 @@ impl Core {
     }
 
     fn restart(&mut self, task: TaskIdx) {
+        self.rerun += 1;
         self.leave_lineage(task);
         self.uncount_done(task);
         self.tasks[task].state = State::Waiting { missing: 0 };

@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) away: Option<Time>,
     /// It is about to leave.
     pub(crate) drain: Option<Box<Drain>>,
+    /// How long its tasks take in relation to what was expected, in thousandths: a moving average.
+    pub(crate) slowness: u32,
     /// How many programs it has.
     pub(crate) programs: usize,
     /// Functions that were described to it, a bit each.
@@ -92,6 +94,7 @@ impl Worker {
             refused: false,
             away: None,
             drain: None,
+            slowness: 1000,
             programs: 0,
             functions: Vec::new(),
             outbox: Outbox::default(),

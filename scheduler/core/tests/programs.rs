@@ -102,6 +102,17 @@ fn who_leaves_is_replaced() {
 }
 
 #[test]
+fn a_client_that_leaves_is_not_asked_for_those_that_wait() {
+    let mut b = bench(1);
+    assert_eq!(need(&mut b, 0), sends(1, 0));
+    assert!(need(&mut b, 1).is_empty());
+    b.event(Event::ClientLost { session: SessionId(1) });
+    let actions = b.round();
+    assert_eq!(refused(&actions[..1]).0, 0);
+    assert_eq!(refused(&actions[1..]).0, 1);
+}
+
+#[test]
 fn two_builds_may_have_the_same_function() {
     let mut b = bench(1);
     b.client(2, describe(PROGRAM + 1));

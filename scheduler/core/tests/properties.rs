@@ -5,7 +5,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use manyhands_proto::client::{FromClient, Outcome, PutPlace};
+use manyhands_proto::client::{FromClient, Outcome, PutPlace, Stream};
+use manyhands_proto::inspect::Question;
 use manyhands_proto::task::{Death, FailureKind, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{AssignedInput, Assignment, FromWorker, InputPlace, ToWorker};
@@ -92,6 +93,9 @@ enum Step {
         pick: usize,
         seq: u64,
     },
+    Ask(u64, u32),
+    CancelJob(u64, u64),
+    Output(u64),
     NeedProgram(u32, u128),
     HasProgram(u32, u128),
     ProgramFailed(u64, u128),
@@ -147,6 +151,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (worker(), 0..3u128).prop_map(|(worker, program)| Step::HasProgram(worker, program)),
         1 => (client(), 0..3u128).prop_map(|(c, program)| Step::ProgramFailed(c, program)),
         1 => (client(), 0..3u128).prop_map(|(c, program)| Step::Describe(c, program)),
+        1 => (0..7u64, 0..9u32).prop_map(|(question, limit)| Step::Ask(question, limit)),
+        1 => (client(), client()).prop_map(|(c, job)| Step::CancelJob(c, job)),
+        1 => seq().prop_map(Step::Output),
         1 => client().prop_map(Step::ClientLost),
         1 => client().prop_map(Step::ClientJoined),
         1 => client().prop_map(Step::CloseJob),
@@ -326,6 +333,26 @@ impl Run {
                 let Some((worker, task, attempt)) = self.take(pick) else { return };
                 let (object, message) = (object(1, seq), "no".to_owned());
                 self.worker(worker, FromWorker::Missing { task, attempt, object, message });
+            }
+            Step::Ask(question, limit) => {
+                let question = match question {
+                    0 => Question::Cluster,
+                    1 => Question::Workers,
+                    2 => Question::Jobs,
+                    3 => Question::Tasks { job: None, state: None, limit },
+                    4 => Question::Objects { job: Some(job(1)), limit },
+                    5 => Question::Graph { job: job(1), limit },
+                    _ => Question::Logs { task: task(1, u64::from(limit)) },
+                };
+                self.client(1, FromClient::Ask { query: 1, question });
+            }
+            Step::CancelJob(client, of) => {
+                let (job, reason) = (job(u128::from(of)), "x".to_owned());
+                self.client(client, FromClient::CancelJob { job, reason });
+            }
+            Step::Output(seq) => {
+                let (stream, bytes) = (Stream::Stderr, vec![1; 9].into());
+                self.worker(0, FromWorker::Output { task: task(1, seq), stream, bytes });
             }
             Step::NeedProgram(worker, program) => {
                 self.worker(worker, FromWorker::NeedProgram { program });
