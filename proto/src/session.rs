@@ -44,6 +44,9 @@ pub enum SessionError {
     /// The peer acknowledges what was never sent.
     #[error("the peer acknowledged packet {0}, which was never sent")]
     UnknownAck(u64),
+    /// The peer wants to go on before what it has acknowledged.
+    #[error("the peer wants packet {0} again, which it has acknowledged")]
+    Forgotten(u64),
 }
 
 /// One side of a session.
@@ -95,16 +98,32 @@ impl<Out: Clone, In> Session<Out, In> {
         Ok(ready)
     }
 
+    /// A packet has come over a link that keeps their order, so that it needs no number: it is the
+    /// next one. To be told once its message is delivered.
+    pub fn receive_next(&mut self) {
+        self.next_in += 1;
+    }
+
     /// The other side has received all packets below `ack`.
     pub fn acknowledge(&mut self, ack: u64) -> Result<(), SessionError> {
         if ack > self.next_out {
             return Err(SessionError::UnknownAck(ack));
         }
-        let first = self.next_out - self.unacked.len() as u64;
+        let first = self.first_unacked();
         for _ in first..ack {
             self.unacked.pop_front();
         }
         Ok(())
+    }
+
+    /// Whether a peer that has heard so far can go on: nothing that it lacks is forgotten, and
+    /// nothing that it has was never sent.
+    pub fn can_resume(&self, theirs: Resume) -> Result<(), SessionError> {
+        match theirs.received {
+            received if received > self.next_out => Err(SessionError::UnknownAck(received)),
+            received if received < self.first_unacked() => Err(SessionError::Forgotten(received)),
+            _ => Ok(()),
+        }
     }
 
     /// What to say first on a new link.
@@ -119,10 +138,11 @@ impl<Out: Clone, In> Session<Out, In> {
         own: Resume,
         theirs: Resume,
     ) -> Result<Vec<Packet<Out>>, SessionError> {
+        self.can_resume(theirs)?;
         self.acknowledge(theirs.received)?;
         self.epoch = own.epoch.max(theirs.epoch);
         self.early.clear();
-        let first = self.next_out - self.unacked.len() as u64;
+        let first = self.first_unacked();
         let again = self.unacked.iter().zip(first..).map(|(message, seq)| Packet {
             epoch: self.epoch,
             seq,
@@ -135,6 +155,27 @@ impl<Out: Clone, In> Session<Out, In> {
     /// All packets of the other side below this number have arrived.
     pub fn received(&self) -> u64 {
         self.next_in
+    }
+
+    /// The number that the next message to be sent gets.
+    pub fn next_number(&self) -> u64 {
+        self.next_out
+    }
+
+    /// The number of the oldest message that is kept.
+    pub fn first_unacked(&self) -> u64 {
+        self.next_out - self.unacked.len() as u64
+    }
+
+    /// The kept messages from this number on, in order.
+    pub fn unacked_from(&self, number: u64) -> impl Iterator<Item = &Out> {
+        let skipped = number.saturating_sub(self.first_unacked());
+        self.unacked.range(skipped.min(self.unacked.len() as u64) as usize..)
+    }
+
+    /// Which life of the link this is.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Messages sent and not yet acknowledged.
@@ -182,5 +223,23 @@ mod tests {
         a.receive(answer).unwrap();
         assert_eq!(a.in_flight(), 0);
         assert_eq!(a.acknowledge(5), Err(SessionError::UnknownAck(5)));
+        let again = a.resume();
+        let impossible = Resume { epoch: 1, received: 0 };
+        assert_eq!(a.resumed(again, impossible), Err(SessionError::Forgotten(0)));
+    }
+
+    #[test]
+    fn a_link_that_keeps_order_needs_no_numbers() {
+        let (mut a, mut b) = (Side::default(), Side::default());
+        for message in 0..3 {
+            a.send(message);
+            b.receive_next();
+        }
+        a.acknowledge(b.received()).unwrap();
+        a.send(3);
+        assert_eq!(a.first_unacked(), 3);
+        assert_eq!(a.unacked_from(3).collect::<Vec<_>>(), [&3]);
+        assert_eq!(a.unacked_from(4).count(), 0);
+        assert_eq!(a.next_number(), 4);
     }
 }

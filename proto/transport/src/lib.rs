@@ -8,6 +8,7 @@
 //! - `address`: where a scheduler is: `manyhands://TOKEN@HOST:PORT`.
 //! - `bulk`: large values and programs, from whoever has them.
 //! - `machine`: what names a machine and a program, in the same way everywhere.
+//! - `link`: sessions with the scheduler, kept up over whatever connections it takes.
 //! - `quic`: endpoints, and who may talk to whom.
 //! - `turn`: a daemon's synchronous loop as a future, beside the links that feed it.
 
@@ -20,6 +21,8 @@ pub mod address;
 pub mod bulk;
 #[cfg(feature = "quic")]
 pub mod keys;
+#[cfg(feature = "quic")]
+pub mod link;
 #[cfg(feature = "quic")]
 pub mod machine;
 #[cfg(feature = "quic")]

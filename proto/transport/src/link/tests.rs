@@ -1,0 +1,5 @@
+//! Two real ends over loopback QUIC, and what comes between them.
+
+mod relay;
+mod sessions;
+mod support;
