@@ -30,7 +30,7 @@ impl Disk {
         std::thread::Builder::new().name(name).spawn(move || {
             for job in queue {
                 // A worker that is gone needs no answer.
-                let _ = answers.send(Input::FromDisk(work(&store, job)));
+                let _ = answers.send(Input::Event(work(&store, job)));
             }
         })?;
         Ok(Disk { jobs })

@@ -13,8 +13,9 @@ use manyhands_transport::Sender;
 
 use crate::shell::{Input, Mail};
 
-/// The answer to a client that wants room.
-pub(crate) type PutGrant = mpsc::SyncSender<Result<Extent, String>>;
+/// Answers whoever wants room: with an extent and the number of its request, or with why there is
+/// none. Says whether there was still somebody to answer.
+pub(crate) type PutGrant = Box<dyn FnOnce(Result<(u64, Extent), String>) -> bool + Send>;
 
 /// Clients that wait for room, by the number of their request.
 #[derive(Default)]
@@ -30,12 +31,10 @@ impl GrantWaiters {
         self.next
     }
 
-    pub(crate) fn answer(&mut self, request: u64, answer: Result<Extent, String>) {
-        if let Some(grant) = self.waiting.remove(&request) {
-            // A client that no longer waits leaves its extent to the store's owner, which frees it
-            // with the process.
-            let _ = grant.send(answer);
-        }
+    /// `false`: nobody waits for it any more.
+    pub(crate) fn answer(&mut self, request: u64, answer: Result<Extent, String>) -> bool {
+        let Some(grant) = self.waiting.remove(&request) else { return false };
+        grant(answer.map(|extent| (request, extent)))
     }
 }
 
@@ -69,10 +68,12 @@ impl Shelf {
     }
 
     fn room(&self, task: TaskId, size: u64) -> io::Result<Extent> {
-        let (grant, granted) = mpsc::sync_channel(1);
+        let (answer, granted) = mpsc::sync_channel(1);
+        let grant = Box::new(move |granted| answer.send(granted).is_ok());
         self.tell(Input::PutRequested { task, size, grant })?;
         let answer = granted.recv().map_err(|_| gone())?;
-        answer.map_err(io::Error::other)
+        let (_, extent) = answer.map_err(io::Error::other)?;
+        Ok(extent)
     }
 
     fn tell(&self, input: Input) -> io::Result<()> {

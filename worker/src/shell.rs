@@ -3,15 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use manyhands_proto::client::Stream;
+use manyhands_proto::client::{Runtime, Stream};
 use manyhands_proto::executor::{End, Extent, FromExecutor, Place, ReturnedBytes, Run, ToExecutor};
 use manyhands_proto::task::FailureKind;
-use manyhands_proto::value::{Codec, ObjectMeta};
-use manyhands_proto::worker::{FromWorker, ToWorker};
+use manyhands_proto::value::{Codec, ObjectMeta, Value};
+use manyhands_proto::worker::{FromWorker, Peer, ToWorker};
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::{Clock, Mailbox, Receive, Sender, Waker};
@@ -20,7 +21,7 @@ use manyhands_worker_core::{Action, Config, Core, Event, ProgramNews};
 
 use crate::disk::{Disk, DiskJob};
 use crate::grants::Grants;
-use crate::host::{FeedError, Host, HostEvent};
+use crate::host::{FeedError, Host, HostEvent, Program};
 use crate::put::{GrantWaiters, PutGrant};
 use crate::trim::Trim;
 
@@ -44,8 +45,35 @@ pub(crate) enum Input {
         meta: ObjectMeta,
         extent: Extent,
     },
-    /// The disk's thread has done something.
-    FromDisk(Event),
+    /// Somebody else wants to have an object.
+    #[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "without peers nobody asks"))]
+    Wanted {
+        object: ObjectId,
+        answer: WantedAnswer,
+    },
+    /// Another thread (the disk's, those of the transfers) has something for the core.
+    Event(Event),
+}
+
+/// Answers whoever wants an object: with its value if it is a small one. Objects in the store are
+/// found there.
+pub(crate) type WantedAnswer = Box<dyn FnOnce(Option<Value>) + Send>;
+
+/// What carries objects and programs between this worker and others. Nothing of it waits; what comes
+/// of it is told to the worker's mailbox.
+pub(crate) trait Transfers: Send {
+    /// Other workers, or new addresses of theirs.
+    fn peers(&self, peers: Vec<Peer>);
+    /// These are gone.
+    fn peers_gone(&self, workers: &[WorkerId]);
+    /// Gets an object; [`Event::Fetched`] follows.
+    fn fetch(&self, object: ObjectId, size: u64, workers: Vec<WorkerId>, on_disk: bool);
+    /// Gets a program; [`Event::Program`] follows.
+    fn fetch_program(&self, program: u128, workers: Vec<WorkerId>);
+    /// Where a program's file is that is here.
+    fn program(&self, program: u128) -> Option<PathBuf>;
+    /// Bytes a second that lately came.
+    fn bandwidth(&self) -> u64;
 }
 
 /// The worker. It owns no thread of its own but the disk's: whoever owns one calls
@@ -62,11 +90,17 @@ pub struct Worker {
     /// The segments that an executor has been given, for reading and for writing.
     given: HashMap<ExecutorId, HashSet<(u32, bool)>>,
     puts: GrantWaiters,
+    /// `None`: it has no peers.
+    transfers: Option<Box<dyn Transfers>>,
+    /// Those who want objects, by the core's tickets.
+    wanted: HashMap<u64, WantedAnswer>,
+    next_ticket: u64,
     /// Grants to executors that have not been published, and requests for them, by task.
     grants: Grants,
     next_watch: Time,
     trim: Trim,
     closed: bool,
+    left: bool,
     census: Arc<Census>,
     /// Emptied by every turn; kept for their capacity.
     inputs: Vec<Input>,
@@ -161,10 +195,14 @@ impl Worker {
             scheduler,
             given: HashMap::new(),
             puts: GrantWaiters::default(),
+            transfers: None,
+            wanted: HashMap::new(),
+            next_ticket: 0,
             grants: Grants::default(),
             next_watch: Time::NEVER,
             trim: Trim::new(),
             closed: false,
+            left: false,
             census: Arc::default(),
             inputs: Vec::new(),
             host_events: Vec::new(),
@@ -182,7 +220,8 @@ impl Worker {
     pub fn next_tick(&self) -> Option<Time> {
         let soon = self.host.poll_soon().then(|| self.clock.now() + 1_000);
         let watch = (self.next_watch != Time::NEVER).then_some(self.next_watch);
-        [self.core.next_tick(), soon, watch, self.trim.next()].into_iter().flatten().min()
+        let look = self.host.next_look();
+        [self.core.next_tick(), soon, watch, self.trim.next(), look].into_iter().flatten().min()
     }
 
     /// Readable when an executor has something to say.
@@ -200,9 +239,31 @@ impl Worker {
         self.closed
     }
 
+    /// The scheduler has said that the worker may go: nothing that is needed lies or runs here.
+    pub fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// The machine wants the worker to end: the scheduler is told with the next turn that it drains.
+    pub fn drain(&mut self) {
+        self.core.handle(self.clock.now(), Event::Drain, &mut self.actions);
+    }
+
+    /// How many objects lie here, and how many tasks: what would be lost.
+    pub fn holdings(&self) -> (usize, usize) {
+        self.core.holdings()
+    }
+
+    /// Gives it a way to others.
+    #[cfg(feature = "daemon")]
+    pub fn connect(&mut self, peers: crate::Peers) {
+        self.transfers = Some(Box::new(peers));
+    }
+
     /// Takes all that has come and acts on it.
     pub fn turn(&mut self) {
         let now = self.clock.now();
+        self.host.look_after(now);
         self.take_from_executors(now);
         self.take_from_inbox(now);
         if self.next_watch <= now {
@@ -224,6 +285,7 @@ impl Worker {
 
     fn take_from_inbox(&mut self, now: Time) {
         let mut inputs = self.inbox.take(std::mem::take(&mut self.inputs));
+        let mut fetched = false;
         for input in inputs.drain(..) {
             match input {
                 Input::FromScheduler(messages) => {
@@ -243,8 +305,22 @@ impl Worker {
                     let event = Event::Stored { object, meta, extent, executor };
                     self.core.handle(now, event, &mut self.actions);
                 }
-                Input::FromDisk(event) => self.core.handle(now, event, &mut self.actions),
+                Input::Wanted { object, answer } => {
+                    self.next_ticket += 1;
+                    let ticket = self.next_ticket;
+                    self.wanted.insert(ticket, answer);
+                    let event = Event::Wanted { ticket, object };
+                    self.core.handle(now, event, &mut self.actions);
+                }
+                Input::Event(event) => {
+                    fetched |= matches!(event, Event::Fetched { .. });
+                    self.core.handle(now, event, &mut self.actions);
+                }
             }
+        }
+        if let Some(transfers) = self.transfers.as_ref().filter(|_| fetched) {
+            let event = Event::Bandwidth { bandwidth: transfers.bandwidth() };
+            self.core.handle(now, event, &mut self.actions);
         }
         self.inputs = inputs;
     }
@@ -399,11 +475,7 @@ impl Worker {
                 let event = Event::TookBack { executor, task, attempt, ok };
                 self.core.handle(now, event, &mut self.actions);
             }
-            Action::StartExecutor { executor, runtime: _ } => {
-                self.given.insert(executor, HashSet::new());
-                self.host.start_executor(executor);
-                self.census.count(self.host.len());
-            }
+            Action::StartExecutor { executor, runtime } => self.start(now, executor, &runtime),
             Action::Interrupt { executor, task, attempt } => {
                 self.host.interrupt(executor, task, attempt);
             }
@@ -419,10 +491,13 @@ impl Worker {
                 }
                 self.host.send(executor, &ToExecutor::Readable { object, place }, None);
             }
-            Action::Fetch { object, workers, .. } => {
-                let result = Err(format!("no link to {workers:?}, which have {object}"));
-                self.core.handle(now, Event::Fetched { object, result }, &mut self.actions);
-            }
+            Action::Fetch { object, workers, size, on_disk } => match &self.transfers {
+                Some(transfers) => transfers.fetch(object, size, workers, on_disk),
+                None => {
+                    let result = Err(format!("no link to {workers:?}, which have {object}"));
+                    self.core.handle(now, Event::Fetched { object, result }, &mut self.actions);
+                }
+            },
             Action::Spill { object, value } => {
                 self.disk.send(DiskJob::Spill { object, value });
                 self.trim.arm(now);
@@ -432,15 +507,48 @@ impl Worker {
                 self.store.free(object);
                 self.trim.arm(now);
             }
-            Action::FetchProgram { program, workers } => {
-                let message = format!("no link to {workers:?}, which have it");
-                let news = ProgramNews::NotFetched { message };
-                self.core.handle(now, Event::Program { program, news }, &mut self.actions);
+            Action::FetchProgram { program, workers } => match &self.transfers {
+                Some(transfers) => transfers.fetch_program(program, workers),
+                None => {
+                    let message = format!("no link to {workers:?}, which have it");
+                    let news = ProgramNews::NotFetched { message };
+                    self.core.handle(now, Event::Program { program, news }, &mut self.actions);
+                }
+            },
+            Action::Serve { ticket, value } => {
+                if let Some(answer) = self.wanted.remove(&ticket) {
+                    answer(value);
+                }
             }
-            // A worker in its scheduler's process has no peers, and nobody asks it for objects.
-            Action::Peers { .. } | Action::PeersGone { .. } | Action::Serve { .. } => {}
-            Action::Leave => self.closed = true,
+            Action::Peers { peers } => {
+                if let Some(transfers) = &self.transfers {
+                    transfers.peers(peers);
+                }
+            }
+            Action::PeersGone { workers } => {
+                if let Some(transfers) = &self.transfers {
+                    transfers.peers_gone(&workers);
+                }
+            }
+            Action::Leave => self.left = true,
         }
+    }
+
+    fn start(&mut self, now: Time, executor: ExecutorId, runtime: &Runtime) {
+        let Runtime::Rust { program: hash } = *runtime;
+        let file = self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
+        let program = match &file {
+            _ if hash == 0 => Program::own(),
+            Some(path) => Program { hash, path },
+            None => {
+                let message = format!("the program {hash:032x} is not here any more");
+                let event = Event::StartFailed { executor, message };
+                return self.core.handle(now, event, &mut self.actions);
+            }
+        };
+        self.given.insert(executor, HashSet::new());
+        self.host.start_executor(executor, program);
+        self.census.count(self.host.len());
     }
 
     fn feed(&mut self, now: Time, executor: ExecutorId, run: Run) {
@@ -464,10 +572,14 @@ impl Worker {
 
     fn grant(&mut self, now: Time, executor: ExecutorId, request: u64, size: u64, on_disk: bool) {
         let granted = self.store.alloc(writer(executor), size, on_disk);
-        let extent = granted.as_ref().ok().copied();
+        let mut extent = granted.as_ref().ok().copied();
         let answer = granted.map_err(|error| error.to_string());
         if executor == ExecutorId::CLIENT {
-            self.puts.answer(request, answer);
+            if !self.puts.answer(request, answer)
+                && let Some(nobodys) = extent.take()
+            {
+                let _ = self.store.release(Writer::DAEMON, nobodys);
+            }
         } else {
             if let Some(extent) = extent {
                 self.grants.granted(executor, request, extent);
@@ -518,6 +630,29 @@ impl Worker {
                 self.host.kill(executor);
             }
         }
+    }
+}
+
+#[cfg(feature = "daemon")]
+impl manyhands_transport::turn::Turn for Worker {
+    fn turn(&mut self) {
+        Worker::turn(self);
+    }
+
+    fn has_work(&self) -> bool {
+        Worker::has_work(self)
+    }
+
+    fn next_tick(&self) -> Option<Time> {
+        Worker::next_tick(self)
+    }
+
+    fn poll_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        Some(self.host.as_fd())
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed || self.left
     }
 }
 

@@ -30,6 +30,8 @@ const POSTPONE_LIMIT: Duration = Duration::from_millis(3);
 
 pub(super) struct Hosted {
     pub(super) id: ExecutorId,
+    /// The key of the template that forks it.
+    pub(super) template: u64,
     /// Known once it is forked.
     pub(super) pid: Option<u32>,
     pub(super) ring: WorkerEnd,
@@ -91,13 +93,14 @@ type Violation = String;
 impl Hosted {
     /// An executor that is about to be, and what it inherits: control socket, ring, standard output
     /// and error.
-    pub(super) fn new(id: ExecutorId) -> io::Result<(Hosted, Vec<OwnedFd>)> {
+    pub(super) fn new(id: ExecutorId, template: u64) -> io::Result<(Hosted, Vec<OwnedFd>)> {
         let flags = SocketFlags::CLOEXEC;
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let (ring, file) = WorkerEnd::create()?;
         let (printed, [stdout, stderr]) = Printed::new()?;
         let hosted = Hosted {
             id,
+            template,
             pid: None,
             ring,
             printed,

@@ -14,7 +14,7 @@
 //! `manyhands_executor::wakes`).
 //!
 //! # Layout
-//! - `template`: the process that forks executors, and the conversation with it.
+//! - `template`: the processes that fork executors, one for a program, and the conversation with them.
 //! - `hosted`: one executor: its ring, its socket, what it was fed.
 //! - `printed`: the files that its tasks print to.
 
@@ -25,14 +25,15 @@ mod template;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use manyhands_executor::process::{FromTemplate, ToTemplate};
 use manyhands_executor::ring::fingerprint;
-use manyhands_proto::TaskId;
 use manyhands_proto::executor::{End, FromExecutor, Run, ToExecutor};
 use manyhands_proto::task::Death;
+use manyhands_proto::{TaskId, Time};
 use manyhands_transport::Waker;
 use manyhands_worker_core::event::ExecutorId;
 use rustc_hash::FxHashMap;
@@ -49,8 +50,25 @@ pub const POLL_SOON: Duration = Duration::from_millis(1);
 /// Events that are taken from epoll at once.
 const EVENTS: usize = 64;
 
-/// The template's key in epoll; executors have their numbers.
-const TEMPLATE: u64 = u64::MAX;
+/// The key in epoll of the first template, our own; the others follow. Executors have their numbers.
+const OWN_TEMPLATE: u64 = 1 << 32;
+
+/// A program that can be its own executor: it is linked with manyhands.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// Hash of its content, by which the host tells programs apart; 0 is the one that the host itself
+    /// is part of.
+    pub hash: u128,
+    /// Its file.
+    pub path: &'a Path,
+}
+
+impl Program<'static> {
+    /// The program that the host itself is part of.
+    pub fn own() -> Program<'static> {
+        Program { hash: 0, path: Path::new("/proc/self/exe") }
+    }
+}
 
 /// Something that came from an executor. Those of one executor come in order, the ends of its tasks
 /// before its death.
@@ -127,7 +145,10 @@ pub enum FeedError {
 pub struct Host {
     waker: Arc<Waker>,
     epoll: OwnedFd,
-    template: Option<Template>,
+    /// Our own is there from the start. Few: one for each program in use.
+    templates: Vec<Template>,
+    next_template: u64,
+    now: Time,
     executors: FxHashMap<u32, Hosted>,
     /// Executors that were fed or told something since the last flush.
     dirty: Vec<u32>,
@@ -149,7 +170,9 @@ impl Host {
         let mut host = Host {
             waker,
             epoll,
-            template: None,
+            templates: Vec::new(),
+            next_template: OWN_TEMPLATE,
+            now: Time(0),
             executors: FxHashMap::default(),
             dirty: Vec::new(),
             graves: Vec::new(),
@@ -157,40 +180,101 @@ impl Host {
             sleeping: Cell::new(false),
             scratch: Vec::new(),
         };
-        host.template().map_err(HostError::Template)?;
+        host.template(Program::own()).map_err(HostError::Template)?;
         Ok(host)
     }
 
-    /// The process id of the template, if there is one.
+    /// The process id of our own program's template, if there is one.
     pub fn template_pid(&self) -> Option<u32> {
-        self.template.as_ref().map(Template::pid)
+        let own = self.templates.iter().find(|template| template.program == 0);
+        own.map(Template::pid)
     }
 
-    fn template(&mut self) -> io::Result<&mut Template> {
-        if self.template.is_none() {
-            self.template = Some(Template::spawn(&self.epoll, TEMPLATE)?);
+    /// The key of a program's template, which is started if it is not there.
+    fn template(&mut self, program: Program<'_>) -> io::Result<u64> {
+        if let Some(known) = self.templates.iter().find(|t| t.program == program.hash) {
+            return Ok(known.key);
         }
-        Ok(self.template.as_mut().expect("there is one now"))
+        let key = self.next_template;
+        self.templates.push(Template::spawn(program, &self.epoll, key)?);
+        self.next_template += 1;
+        Ok(key)
+    }
+
+    fn by_key(templates: &mut [Template], key: u64) -> Option<&mut Template> {
+        templates.iter_mut().find(|template| template.key == key)
     }
 
     /// Starts an executor. Answered by `Started` or `StartFailed`; it can be fed at once.
-    pub fn start_executor(&mut self, id: ExecutorId) {
-        if let Err(error) = self.try_start(id) {
-            let message = error.to_string();
+    pub fn start_executor(&mut self, id: ExecutorId, program: Program<'_>) {
+        let started = match self.template(program) {
+            Ok(template) => self.fork(id, template).map_err(|error| error.to_string()),
+            Err(error) => Err(template::explain(program, &error)),
+        };
+        if let Err(message) = started {
+            let message = Self::about(program.hash, &message);
             self.early.push(HostEvent::StartFailed { id, message });
         }
     }
 
-    fn try_start(&mut self, id: ExecutorId) -> io::Result<()> {
-        let (hosted, inheritance) = Hosted::new(id)?;
+    fn fork(&mut self, id: ExecutorId, key: u64) -> io::Result<()> {
+        let (hosted, inheritance) = Hosted::new(id, key)?;
         let waker = self.waker.clone();
         let worker = waker.as_fd().try_clone_to_owned()?;
         let inheritance = inheritance.into_iter().chain([worker]).collect();
-        self.template()?.tell(ToTemplate::Fork { executor: id.0 }, inheritance);
         hosted.watch(&self.epoll)?;
         hosted.ring.set_sleeping(self.sleeping.get());
+        let template = Self::by_key(&mut self.templates, key).expect("the caller has it");
+        template.adopt(self.now);
+        template.tell(ToTemplate::Fork { executor: id.0 }, inheritance);
         self.executors.insert(id.0, hosted);
         Ok(())
+    }
+
+    /// Words about a program, with its name.
+    fn about(program: u128, message: &str) -> String {
+        match program {
+            0 => message.to_owned(),
+            hash => format!("program {hash:032x} does not run here: {message}"),
+        }
+    }
+
+    /// When [`Host::look_after`] has something to do.
+    pub fn next_look(&self) -> Option<Time> {
+        self.templates.iter().filter_map(Template::until).min()
+    }
+
+    /// Ends templates that have had nothing to do for long, and programs that turn out to be none.
+    /// Called at [`Host::next_look`], or at any time.
+    pub fn look_after(&mut self, now: Time) {
+        self.now = now;
+        let late = |template: &Template| template.until().is_some_and(|until| until <= now);
+        while let Some(at) = self.templates.iter().position(late) {
+            let mut template = self.templates.swap_remove(at);
+            if !template.has_answered() {
+                template.kill();
+                let message = template.last_words(true);
+                let mut events = std::mem::take(&mut self.early);
+                self.fail_starts(&template, &message, &mut events);
+                self.early = events;
+            }
+        }
+    }
+
+    /// Executors that wait for a template which never was one.
+    fn fail_starts(&mut self, template: &Template, message: &str, out: &mut Vec<HostEvent>) {
+        for executor in self.executors_of(template.key) {
+            self.executors.remove(&executor);
+            let message = Self::about(template.program, message);
+            out.push(HostEvent::StartFailed { id: ExecutorId(executor), message });
+        }
+    }
+
+    fn executors_of(&self, template: u64) -> Vec<u32> {
+        let all = self.executors.iter().filter(|(_, hosted)| hosted.template == template);
+        let mut all: Vec<u32> = all.map(|(id, _)| *id).collect();
+        all.sort_unstable();
+        all
     }
 
     /// Puts a task into an executor's ring, behind those that it has. It is woken by
@@ -246,7 +330,7 @@ impl Host {
             let Some(hosted) = self.executors.get_mut(&id) else { continue };
             hosted.dirty = false;
             hosted.flush(&self.epoll);
-            Self::punish(&mut self.template, hosted);
+            Self::punish(&mut self.templates, hosted);
         }
         self.dirty = dirty;
     }
@@ -262,7 +346,7 @@ impl Host {
     pub fn interrupt(&mut self, id: ExecutorId, task: TaskId, attempt: u32) {
         let Some(hosted) = self.executors.get_mut(&id.0) else { return };
         if hosted.ring.interrupt(fingerprint(task, attempt))
-            && let Some(template) = &mut self.template
+            && let Some(template) = Self::by_key(&mut self.templates, hosted.template)
         {
             template.tell(ToTemplate::Interrupt { executor: id.0 }, Vec::new());
         }
@@ -270,8 +354,8 @@ impl Host {
 
     /// Kills an executor and its process group. `Died` follows.
     pub fn kill(&mut self, id: ExecutorId) {
-        if self.executors.contains_key(&id.0)
-            && let Some(template) = &mut self.template
+        if let Some(hosted) = self.executors.get(&id.0)
+            && let Some(template) = Self::by_key(&mut self.templates, hosted.template)
         {
             template.tell(ToTemplate::Kill { executor: id.0 }, Vec::new());
         }
@@ -313,10 +397,10 @@ impl Host {
         // Interrupted by a signal: what was ready still is, in the next round.
         let ready =
             epoll::wait(&self.epoll, &mut space, Some(&now)).map_or(&mut [][..], |(some, _)| some);
-        let mut template = false;
+        let mut templates: smallvec::SmallVec<[u64; 4]> = smallvec::SmallVec::new();
         for event in ready {
             match event.data.u64() {
-                TEMPLATE => template = true,
+                key if key >= OWN_TEMPLATE => templates.push(key),
                 id => {
                     if let Some(hosted) = self.executors.get_mut(&(id as u32)) {
                         hosted.on_ready(event.flags, &self.epoll);
@@ -326,32 +410,39 @@ impl Host {
         }
         for hosted in self.executors.values_mut() {
             hosted.poll(out);
-            Self::punish(&mut self.template, hosted);
+            Self::punish(&mut self.templates, hosted);
         }
-        if template {
-            self.poll_template(out);
+        for key in templates {
+            self.poll_template(key, out);
         }
     }
 
     /// Kills an executor that has broken the rules, once.
-    fn punish(template: &mut Option<Template>, hosted: &mut Hosted) {
+    fn punish(templates: &mut [Template], hosted: &mut Hosted) {
         if hosted.is_to_be_killed()
-            && let Some(template) = template
+            && let Some(template) = Self::by_key(templates, hosted.template)
         {
             template.tell(ToTemplate::Kill { executor: hosted.id.0 }, Vec::new());
         }
     }
 
-    fn poll_template(&mut self, out: &mut Vec<HostEvent>) {
-        let Some(template) = &mut self.template else { return };
+    fn poll_template(&mut self, key: u64, out: &mut Vec<HostEvent>) {
+        let Some(template) = Self::by_key(&mut self.templates, key) else { return };
         let (messages, alive) = template.poll();
-        messages.into_iter().for_each(|message| self.on_template(message, out));
+        messages.into_iter().for_each(|message| self.on_template(key, message, out));
         if !alive {
-            self.on_template_died(out);
+            self.on_template_died(key, out);
         }
     }
 
-    fn on_template(&mut self, message: FromTemplate, out: &mut Vec<HostEvent>) {
+    /// Another program may claim what it likes: it is heard of its own executors alone.
+    fn on_template(&mut self, key: u64, message: FromTemplate, out: &mut Vec<HostEvent>) {
+        let (FromTemplate::Forked { executor, .. }
+        | FromTemplate::ForkFailed { executor, .. }
+        | FromTemplate::Died { executor, .. }) = message;
+        if self.executors.get(&executor).is_none_or(|hosted| hosted.template != key) {
+            return;
+        }
         match message {
             FromTemplate::Forked { executor, pid } => {
                 if let Some(hosted) = self.executors.get_mut(&executor) {
@@ -360,6 +451,7 @@ impl Host {
             }
             FromTemplate::ForkFailed { executor, message } => {
                 if self.executors.remove(&executor).is_some() {
+                    self.bury(key);
                     out.push(HostEvent::StartFailed { id: ExecutorId(executor), message });
                 }
             }
@@ -373,6 +465,7 @@ impl Host {
 
     fn on_died(&mut self, executor: u32, death: Death, out: &mut Vec<HostEvent>) {
         let Some(mut hosted) = self.executors.remove(&executor) else { return };
+        self.bury(hosted.template);
         let running = hosted.bury(out);
         let stderr_tail = hosted.last_words();
         let (id, death) = (hosted.id, Death { stderr_tail, ..death });
@@ -380,12 +473,24 @@ impl Host {
         self.graves.push((id.0, hosted.printed));
     }
 
+    fn bury(&mut self, template: u64) {
+        if let Some(template) = Self::by_key(&mut self.templates, template) {
+            template.bury(self.now);
+        }
+    }
+
     /// The kernel has killed its executors, or is about to; what they started is killed here.
-    fn on_template_died(&mut self, out: &mut Vec<HostEvent>) {
-        self.template = None;
-        let mut orphans: Vec<u32> = self.executors.keys().copied().collect();
-        orphans.sort_unstable();
-        for executor in orphans {
+    fn on_template_died(&mut self, key: u64, out: &mut Vec<HostEvent>) {
+        let Some(at) = self.templates.iter().position(|t| t.key == key) else { return };
+        let mut template = self.templates.swap_remove(at);
+        if !template.has_answered() {
+            // What has closed its socket may still run.
+            template.kill();
+            let message = template.last_words(false);
+            return self.fail_starts(&template, &message, out);
+        }
+        drop(template);
+        for executor in self.executors_of(key) {
             if let Some(pid) = self.executors[&executor].pid {
                 template::kill_group(pid);
             }

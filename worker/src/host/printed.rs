@@ -18,7 +18,8 @@ pub(super) struct Printed {
     stderr: File,
 }
 
-struct File {
+/// A file in memory that is appended to.
+pub(super) struct File {
     file: OwnedFd,
     /// What was given before.
     taken: u64,
@@ -42,24 +43,34 @@ impl Printed {
 
     /// The last lines of standard error.
     pub(super) fn tail(&self) -> String {
-        let end = self.stderr.size();
-        let start = end.saturating_sub(TAIL_LIMIT).max(self.stderr.freed.min(end));
-        let bytes = self.stderr.read(start, end);
+        self.stderr.tail()
+    }
+}
+
+impl File {
+    pub(super) fn new(name: &str) -> io::Result<File> {
+        let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
+        // Several processes may write: each of their writes goes to the end.
+        fcntl_setfl(&file, OFlags::APPEND)?;
+        Ok(File { file, taken: 0, freed: 0 })
+    }
+
+    /// For whoever writes to it.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone()
+    }
+
+    /// Its last lines.
+    pub(super) fn tail(&self) -> String {
+        let end = self.size();
+        let start = end.saturating_sub(TAIL_LIMIT).max(self.freed.min(end));
+        let bytes = self.read(start, end);
         let text = String::from_utf8_lossy(&bytes);
         // The first line is probably cut.
         match text.split_once('\n') {
             Some((_, rest)) if start > 0 && !rest.is_empty() => rest.to_owned(),
             _ => text.into_owned(),
         }
-    }
-}
-
-impl File {
-    fn new(name: &str) -> io::Result<File> {
-        let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
-        // Several processes may write: each of their writes goes to the end.
-        fcntl_setfl(&file, OFlags::APPEND)?;
-        Ok(File { file, taken: 0, freed: 0 })
     }
 
     fn size(&self) -> u64 {

@@ -1,49 +1,82 @@
-//! The template process as the daemon has it.
+//! The template processes as the daemon has them: one for a program, and what forks its executors.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use manyhands_executor::control;
 use manyhands_executor::process::{FromTemplate, PACKET_LIMIT, ToTemplate, VARIABLE, VERSION};
+use manyhands_proto::Time;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::Program;
+use super::printed;
+
 /// What no process of a user's shall inherit: secrets and settings of the daemon.
 const OWN_VARIABLES: &str = "MANYHANDS_";
 
+/// Another program that has said nothing for so long (microseconds) after its first command is no
+/// template.
+pub(super) const ANSWER_LIMIT_US: u64 = 20_000_000;
+
+/// The template of another program is kept for so long (microseconds) after its last executor.
+const IDLE_LIMIT_US: u64 = 60_000_000;
+
 pub(super) struct Template {
+    /// Hash of its program; 0 for our own.
+    pub(super) program: u128,
+    /// Its key in epoll.
+    pub(super) key: u64,
+    /// Executors that it has forked or is about to, and that have not died.
+    pub(super) executors: u32,
     process: Child,
     /// `None` only while it is dropped.
     socket: Option<OwnedFd>,
     /// What the socket had no room for, in order.
     waiting: VecDeque<(ToTemplate, Vec<OwnedFd>)>,
+    /// What it, or its loader, prints; our own prints where we do.
+    stderr: Option<printed::File>,
+    answered: bool,
+    /// When it must have answered, or ends since it has nothing to do.
+    until: Option<Time>,
 }
 
 impl Template {
-    /// Starts this program again, as a template, and watches it under `key`.
-    pub(super) fn spawn(watch: &OwnedFd, key: u64) -> io::Result<Template> {
+    /// Starts a program as a template, and watches it under `key`.
+    pub(super) fn spawn(program: Program<'_>, watch: &OwnedFd, key: u64) -> io::Result<Template> {
         assert!(manyhands_executor::process::is_linked(), "a constructor has an address");
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let mut command = Command::new("/proc/self/exe");
-        if let Some(name) = std::env::args_os().next() {
-            command.arg0(name);
-        }
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(OWN_VARIABLES.as_bytes()) {
-                command.env_remove(name);
+        let mut command = command(program.path);
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        let mut stderr = None;
+        if program.hash == 0 {
+            if let Some(name) = std::env::args_os().next() {
+                command.arg0(name);
             }
+        } else {
+            let file = printed::File::new("manyhands-template")?;
+            command.stderr(Stdio::from(file.descriptor()?));
+            stderr = Some(file);
         }
-        command.env(VARIABLE, VERSION).stdin(Stdio::from(theirs)).stdout(Stdio::null());
-        // What a terminal sends to our group (Ctrl-C) is for us to answer.
-        command.process_group(0);
         let process = command.spawn()?;
-        let template = Template { process, socket: Some(ours), waiting: VecDeque::new() };
+        let template = Template {
+            program: program.hash,
+            key,
+            executors: 0,
+            process,
+            socket: Some(ours),
+            waiting: VecDeque::new(),
+            stderr,
+            answered: false,
+            until: None,
+        };
         let data = EventData::new_u64(key);
         // Edge-triggered: a socket that has room now and then must not keep the loop awake.
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
@@ -55,8 +88,33 @@ impl Template {
         self.process.id()
     }
 
+    /// It has shown that it is a template.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered
+    }
+
     fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_ref().expect("only drop takes it").as_fd()
+    }
+
+    /// An executor is about to be forked.
+    pub(super) fn adopt(&mut self, now: Time) {
+        self.executors += 1;
+        let is_awaited = self.program != 0 && !self.answered;
+        self.until = is_awaited.then_some(self.until.unwrap_or(now + ANSWER_LIMIT_US));
+    }
+
+    /// An executor of it is no more.
+    pub(super) fn bury(&mut self, now: Time) {
+        self.executors = self.executors.saturating_sub(1);
+        if self.executors == 0 && self.program != 0 && self.answered {
+            self.until = Some(now + IDLE_LIMIT_US);
+        }
+    }
+
+    /// When to look whether it still has a reason to be.
+    pub(super) fn until(&self) -> Option<Time> {
+        self.until
     }
 
     /// Tells it something; if its socket is full, later. If it is dead, its socket says so.
@@ -81,18 +139,50 @@ impl Template {
     pub(super) fn poll(&mut self) -> (Vec<FromTemplate>, bool) {
         self.flush();
         let mut messages = Vec::new();
+        let alive = self.receive(&mut messages);
+        if !messages.is_empty() && !std::mem::replace(&mut self.answered, true) {
+            self.until = None;
+        }
+        (messages, alive)
+    }
+
+    fn receive(&self, messages: &mut Vec<FromTemplate>) -> bool {
         let mut packet = [0; PACKET_LIMIT];
         loop {
             match rustix::net::recv(self.socket(), &mut packet, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return (messages, false),
+                Ok((0, _)) => return false,
                 Ok((count, _)) => match rmp_serde::from_slice(&packet[..count]) {
                     Ok(message) => messages.push(message),
-                    Err(_) => return (messages, false),
+                    Err(_) => return false,
                 },
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return (messages, true),
-                Err(_) => return (messages, false),
+                Err(Errno::AGAIN) => return true,
+                Err(_) => return false,
             }
+        }
+    }
+
+    /// Ends what never was a template: nothing that it was told reached anybody.
+    pub(super) fn kill(&mut self) {
+        kill_group(self.process.id());
+    }
+
+    /// Why one that has died, or was killed, never answered, in words.
+    pub(super) fn last_words(&mut self, late: bool) -> String {
+        let status = self.process.wait().ok();
+        let words = self.stderr.as_ref().map(printed::File::tail).unwrap_or_default();
+        let words = words.trim();
+        let advice = "it must be linked with manyhands, and with a C library that is no newer than \
+                      the one here: build it on a system as old as this one, or give its tasks a \
+                      label of workers that can run it";
+        let how = match status {
+            _ if late => "it did not answer as a program that is linked with manyhands".to_owned(),
+            Some(status) => describe(status),
+            None => "it ended".to_owned(),
+        };
+        match words {
+            "" => format!("{how}; {advice}"),
+            words => format!("{how}, with the words {words:?}; {advice}"),
         }
     }
 }
@@ -101,8 +191,45 @@ impl Drop for Template {
     fn drop(&mut self) {
         // The end of its socket makes it kill all its descendants and then end.
         self.socket = None;
+        let lives = matches!(self.process.try_wait(), Ok(None));
+        if lives && self.program != 0 && !self.answered {
+            // What is no template does not know of that.
+            self.kill();
+        }
         let _ = self.process.wait();
     }
+}
+
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(OWN_VARIABLES.as_bytes()) {
+            command.env_remove(name);
+        }
+    }
+    // What a terminal sends to our group (Ctrl-C) is for us to answer.
+    command.env(VARIABLE, VERSION).process_group(0);
+    command
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with code {code} before it could run anything"),
+        (_, Some(signal)) => format!("signal {signal} ended it before it could run anything"),
+        _ => "it ended before it could run anything".to_owned(),
+    }
+}
+
+/// Why a program cannot even be started, in words.
+pub(super) fn explain(program: Program<'_>, error: &io::Error) -> String {
+    let why = match error.raw_os_error() {
+        Some(libc::ENOEXEC) => "it is no program for this machine",
+        Some(libc::ENOENT) if program.path.exists() => "its interpreter (the loader) is not here",
+        Some(libc::EACCES) => "it may not be executed (is its directory mounted noexec?)",
+        _ => "it cannot be started",
+    };
+    format!("{why}: {error}")
 }
 
 /// Kills a process group of which the template can no longer tell us.

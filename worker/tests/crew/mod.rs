@@ -13,7 +13,7 @@ use manyhands_proto::task::Death;
 use manyhands_proto::value::Codec;
 use manyhands_proto::{JobId, Lane, TaskId};
 use manyhands_transport::Waker;
-use manyhands_worker::host::{Host, HostEvent, POLL_SOON};
+use manyhands_worker::host::{Host, HostEvent, POLL_SOON, Program};
 use manyhands_worker_core::event::ExecutorId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
@@ -39,7 +39,7 @@ impl Crew {
     pub(crate) fn executor(&mut self) -> ExecutorId {
         let id = ExecutorId(self.next);
         self.next += 1;
-        self.host.start_executor(id);
+        self.host.start_executor(id, Program::own());
         id
     }
 
