@@ -124,7 +124,7 @@ struct Claim<'a> {
 impl Claim<'_> {
     fn new(node: &Node, key: Key) -> Option<Claim<'_>> {
         let mut puts = node.puts.lock().unwrap_or_else(PoisonError::into_inner);
-        puts.insert(key).then_some(Claim { node, key })
+        puts.insert(key).then(|| Claim { node, key })
     }
 }
 

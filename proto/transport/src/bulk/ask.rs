@@ -12,7 +12,7 @@ use quinn::RecvStream;
 use super::error::FetchError;
 use super::fetch::Fetch;
 use super::node::Node;
-use super::state::Asked;
+use super::source::Asked;
 use super::wire::{self, CODE_DONE, META_FRAME, WireError, in_time};
 
 /// Pieces that are taken from a stream at one time.
@@ -91,7 +91,14 @@ async fn write_all(
     taken: &mut u64,
 ) -> Result<(), Asked> {
     let mut pieces: [Bytes; PIECES] = std::array::from_fn(|_| Bytes::new());
-    while let Some(count) = in_time(recv.read_chunks(&mut pieces)).await? {
+    loop {
+        let count = match in_time(recv.read_chunks(&mut pieces)).await {
+            Ok(Some(count)) => count,
+            Ok(None) => break,
+            // Cut between its last byte and its end: nothing is missing.
+            Err(_) if *taken == length => break,
+            Err(error) => return Err(error.into()),
+        };
         for piece in &mut pieces[..count] {
             let piece = std::mem::take(piece);
             if *taken + piece.len() as u64 > length {

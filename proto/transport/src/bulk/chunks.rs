@@ -119,7 +119,7 @@ mod tests {
     fn what_a_stranger_wants_is_never_trusted() {
         let chunks = Chunks::of(2 * CHUNK).unwrap();
         let bits = vec![0xff; 9].into();
-        let mut pick = |wanted| Given::default().pick(chunks, &wanted, |_| true);
+        let pick = |wanted| Given::default().pick(chunks, &wanted, |_| true);
         assert_eq!(pick(Wanted { first: u32::MAX, bits, prefer: 7 }), None);
         assert_eq!(pick(Wanted::default()), None);
         let beyond = Wanted { first: 1, bits: vec![0b10].into(), prefer: 0 };

@@ -31,6 +31,8 @@ pub struct BulkConfig {
     pub waiting: usize,
     /// Requests that are served at one time.
     pub serves: usize,
+    /// Bytes a second that are given away at most, all requests together.
+    pub give_limit: Option<u64>,
     /// Connections that are taken at one time.
     pub connections: usize,
     /// Bytes of an object whose size the caller of a fetch does not know, at most.
@@ -54,6 +56,7 @@ impl BulkConfig {
             fetches: 64,
             waiting: 1 << 20,
             serves: 32,
+            give_limit: None,
             connections: 4096,
             unknown_size_limit: 4 << 30,
             idle_timeout: Duration::from_secs(3),

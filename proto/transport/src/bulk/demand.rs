@@ -72,10 +72,6 @@ impl Demands {
         });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Demand>>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }

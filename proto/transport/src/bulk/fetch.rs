@@ -16,7 +16,8 @@ use super::config::Want;
 use super::error::FetchError;
 use super::node::Node;
 use super::shelves::Sink;
-use super::state::{Asked, Plan, State};
+use super::source::Asked;
+use super::state::{Plan, State};
 
 /// What is called in the end.
 pub(super) type Done = Box<dyn FnOnce(Result<ObjectMeta, FetchError>) + Send>;
@@ -51,7 +52,6 @@ pub(super) enum Given {
 }
 
 impl Fetch {
-    /// `None` if the size cannot be.
     pub(super) fn new(
         id: FetchId,
         want: Want,
@@ -62,7 +62,10 @@ impl Fetch {
         let seed = id.0 ^ me.map_or(0, |me| u64::from(me.0) << 32) ^ u64::from(std::process::id());
         let chunks = want.size.and_then(Chunks::of);
         let state = State::new(chunks, want.patience, me, seed, Instant::now());
-        let inner = Inner { state, verdict: None, done: Some(done), over: false };
+        // A size that no object can have.
+        let too_large = want.size.filter(|_| chunks.is_none());
+        let verdict = too_large.map(|size| FetchError::TooLarge { key: want.key, size });
+        let inner = Inner { state, verdict, done: Some(done), over: false };
         Fetch { id, want, sink, inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
 
@@ -159,7 +162,11 @@ impl Fetch {
         meta: Option<ObjectMeta>,
         limit: u64,
     ) -> Result<Option<(Chunks, u64)>, String> {
-        self.lock().state.offered(id, chunk, size, meta, limit)
+        if self.want.size.is_none() && size > limit {
+            self.break_off(FetchError::TooLarge { key: self.want.key, size });
+            return Ok(None);
+        }
+        self.lock().state.offered(id, chunk, size, meta)
     }
 
     /// A request has ended.

@@ -22,6 +22,7 @@ struct Inner {
     since: Option<Instant>,
     bytes: u64,
     rate: f64,
+    total: u64,
 }
 
 impl Meter {
@@ -37,6 +38,7 @@ impl Meter {
         let mut inner = self.lock();
         inner.active -= 1;
         inner.bytes += bytes;
+        inner.total += bytes;
         let Some(since) = inner.since else { return };
         let took = now.saturating_duration_since(since);
         if took >= SAMPLE || inner.bytes >= SAMPLE_BYTES && inner.active == 0 {
@@ -56,6 +58,11 @@ impl Meter {
     /// Bytes a second; 0 if nothing of a size that says something has come.
     pub(super) fn rate(&self) -> u64 {
         self.lock().rate as u64
+    }
+
+    /// Bytes that have come since the start, of chunks that have ended.
+    pub(super) fn total(&self) -> u64 {
+        self.lock().total
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

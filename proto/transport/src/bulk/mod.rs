@@ -15,7 +15,7 @@
 //! # Layout
 //! - [`Bulk`], here: a node, and what can be asked of it.
 //! - `config`, `shelves`, `error`: what a node is given, and what it answers.
-//! - `state`: what a fetch has and what it asks next; pure. `chunks`: sets of chunks, and which to give.
+//! - `state`, `source`: what a fetch has and what it asks next; pure. `chunks`: sets of chunks, and which to give.
 //! - `fetch`, `ask`, `queue`, `read`: fetches at work.
 //! - `serve`, `accept`, `demand`: the side that gives, and takes uploads. `put`: the side that sends them.
 //! - `links`, `wire`, `node`, `meter`: connections, frames, what is shared, how fast it is.
@@ -30,17 +30,20 @@ mod fetch;
 mod links;
 mod meter;
 mod node;
+mod pace;
 mod put;
 mod queue;
 mod read;
 mod serve;
 mod shelves;
+mod source;
 mod state;
 mod wire;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,12 +67,27 @@ use crate::quic;
 /// How often what is not used any more is looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long a node that ends takes to tell its peers.
+const FAREWELL: Duration = Duration::from_millis(300);
+
 /// One fetch of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FetchId(u64);
 
-/// A node. When it is dropped, what is under way breaks off, and callbacks that have not been called
-/// never are.
+/// What a node has done and is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkStats {
+    /// Fetches that run.
+    pub running: usize,
+    /// Fetches that wait for their turn.
+    pub waiting: usize,
+    /// Bytes of objects that have come by fetches, useful or not.
+    pub taken: u64,
+    /// Bytes of objects that were given to others who fetched them.
+    pub given: u64,
+}
+
+/// A node. When it is dropped, fetches that are under way are cancelled.
 pub struct Bulk {
     node: Arc<Node>,
     runtime: Option<Runtime>,
@@ -232,6 +250,13 @@ impl Bulk {
         result
     }
 
+    /// What this node has done and is doing.
+    pub fn stats(&self) -> BulkStats {
+        let (running, waiting) = self.node.fetches.counts();
+        let (taken, given) = (self.node.meter.total(), self.node.given.load(Ordering::Relaxed));
+        BulkStats { running, waiting, taken, given }
+    }
+
     /// Bytes a second that lately came, while any came: a moving average. 0 if none did.
     pub fn bandwidth(&self) -> u64 {
         self.node.meter.rate()
@@ -240,11 +265,19 @@ impl Bulk {
 
 impl Drop for Bulk {
     fn drop(&mut self) {
-        self.node.endpoint.close(wire::CODE_DONE, b"the node has ended");
-        if let Some(runtime) = self.runtime.take() {
-            // Within another runtime nobody may wait for this one's threads.
+        let Some(runtime) = self.runtime.take() else { return };
+        self.node.fetches.all().iter().for_each(|fetch| self.cancel(fetch.id));
+        let endpoint = self.node.endpoint.clone();
+        endpoint.close(wire::CODE_DONE, b"the node has ended");
+        // Peers are told, so that they need not find out. Not here: within another runtime nobody may
+        // wait for this one's threads.
+        let farewell = move || {
+            runtime.block_on(async {
+                let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+            });
             runtime.shutdown_background();
-        }
+        };
+        let _ = std::thread::Builder::new().name("manyhands-bulk".to_owned()).spawn(farewell);
     }
 }
 
@@ -255,9 +288,14 @@ fn open(
 ) -> io::Result<Node> {
     let settings = config.settings();
     let admits = [Role::Worker, Role::Client];
-    let server = shelves.as_ref().map(|_| quic::server_config(&config.token, &admits, &settings));
-    let bind = config.bind.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let endpoint = quic::bind(bind, server, &settings)?;
+    let serves = shelves.as_ref().filter(|_| config.bind.is_some());
+    let server = serves.map(|_| quic::server_config(&config.token, &admits, &settings));
+    let endpoint = match config.bind {
+        Some(address) => quic::bind(address, server, &settings)?,
+        // Reaches addresses of both kinds, where the machine has IPv6.
+        None => quic::bind((Ipv6Addr::UNSPECIFIED, 0).into(), None, &settings)
+            .or_else(|_| quic::bind((Ipv4Addr::UNSPECIFIED, 0).into(), None, &settings))?,
+    };
     let client = quic::client_config(&config.token, Role::Worker, &settings);
     let hello = Hello::own(config.name.clone(), config.token.role());
     let links = Links::new(endpoint.clone(), client, hello.clone());

@@ -1,9 +1,12 @@
 //! What the parts of a node share.
 
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands_proto::WorkerId;
 use manyhands_proto::frame::Hello;
+use manyhands_proto::link::Key;
 use quinn::Endpoint;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -12,11 +15,12 @@ use super::config::BulkConfig;
 use super::demand::Demands;
 use super::links::Links;
 use super::meter::Meter;
+use super::pace::Pace;
 use super::queue::Fetches;
 use super::shelves::Shelves;
 
 /// Requests of this node that are under way at one time.
-const ASKS: usize = 256;
+const ASKS: usize = 1024;
 
 /// A node.
 pub(super) struct Node {
@@ -30,7 +34,11 @@ pub(super) struct Node {
     pub(super) asks: Semaphore,
     pub(super) demands: Demands,
     pub(super) serves: Semaphore,
-    pub(super) puts: Mutex<std::collections::HashSet<manyhands_proto::link::Key>>,
+    /// Uploads that are coming in.
+    pub(super) puts: Mutex<HashSet<Key>>,
+    pub(super) pace: Pace,
+    /// Bytes that were given away.
+    pub(super) given: AtomicU64,
     pub(super) meter: Meter,
     me: Mutex<Option<WorkerId>>,
 }
@@ -45,6 +53,7 @@ impl Node {
         shelves: Option<Arc<dyn Shelves>>,
     ) -> Node {
         let (asks, serves) = (Semaphore::new(ASKS), Semaphore::new(config.serves));
+        let pace = Pace::new(config.give_limit);
         let fetches = Fetches::new(config.fetches, config.waiting);
         Node {
             config,
@@ -58,6 +67,8 @@ impl Node {
             demands: Demands::default(),
             serves,
             puts: Mutex::default(),
+            pace,
+            given: AtomicU64::new(0),
             meter: Meter::default(),
             me: Mutex::new(None),
         }

@@ -102,6 +102,12 @@ impl Fetches {
         self.lock().by_key.get(&key).cloned()
     }
 
+    /// How many run, and how many wait for their turn.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.started.len(), inner.by_id.len() - inner.started.len())
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Fetch>> {
         self.lock().by_id.values().cloned().collect()
     }

@@ -1,6 +1,7 @@
 //! The side that gives: connections are taken, and requests on them answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +28,9 @@ const HANDSHAKES: usize = 64;
 /// come again later.
 const WAIT: Duration = Duration::from_secs(2);
 /// Bytes that are handed to a stream at one time.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
+/// How long a chunk has its slot at most: who takes longer does not keep others waiting.
+const SLOT_FOR: Duration = Duration::from_secs(1);
 
 /// Takes connections until the endpoint is closed.
 pub(super) async fn serve(node: Arc<Node>) {
@@ -114,6 +117,18 @@ struct Slot<'a> {
     _serve: SemaphorePermit<'a>,
 }
 
+impl Slot<'_> {
+    /// Has the slot while `work` goes on, but not for longer than [`SLOT_FOR`].
+    async fn during<T>(self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(SLOT_FOR) => drop(self),
+        }
+        work.await
+    }
+}
+
 impl Get<'_> {
     async fn answer(&mut self, asker: Option<WorkerId>) -> Result<(), WireError> {
         let demand = self.node.demands.of(self.key);
@@ -157,7 +172,7 @@ impl Get<'_> {
         held: Held,
         others: Vec<WorkerId>,
     ) -> Result<(), WireError> {
-        let Some(_slot) = slot(self.node, demand).await else {
+        let Some(slot) = slot(self.node, demand).await else {
             return self.reply(&Reply::Later { whole: true, others }).await;
         };
         let chunks = Chunks { size: held.meta.size };
@@ -165,7 +180,7 @@ impl Get<'_> {
             let message = format!("{} has no such chunk", Named(&self.key));
             return self.reply(&Reply::Refused { message }).await;
         };
-        let sent = self.send_whole(chunks, chunk, held, others).await;
+        let sent = slot.during(self.send_whole(chunks, chunk, held, others)).await;
         if sent.is_err() {
             demand.returned(chunk);
         }
@@ -184,7 +199,7 @@ impl Get<'_> {
         let mut rest = held.bytes.slice(from..from + chunks.length(chunk) as usize);
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(PIECE));
-            in_time(self.send.write_chunk(piece)).await?;
+            self.give(piece).await?;
         }
         self.end().await
     }
@@ -205,7 +220,12 @@ impl Get<'_> {
             match given {
                 Given::Over => return Ok(false),
                 Given::Chunk(chunks, chunk, meta) => {
-                    let sent = self.send_some(demand, fetch, chunks, chunk, meta, others).await;
+                    let Some(slot) = slot(self.node, demand).await else {
+                        fetch.returned(chunk);
+                        return self.later(others).await;
+                    };
+                    let sending = self.send_some(fetch, chunks, chunk, meta, others);
+                    let sent = slot.during(sending).await;
                     if sent.is_err() {
                         fetch.returned(chunk);
                     }
@@ -215,11 +235,7 @@ impl Get<'_> {
             }
             tokio::select! {
                 _ = changes.changed() => {}
-                () = &mut patience => {
-                    let others = others.to_vec();
-                    self.reply(&Reply::Later { whole: false, others }).await?;
-                    return Ok(true);
-                }
+                () = &mut patience => return self.later(others).await,
                 _ = self.send.stopped() => return Ok(true),
             }
         }
@@ -227,27 +243,19 @@ impl Get<'_> {
 
     async fn send_some(
         &mut self,
-        demand: &Demand,
         fetch: &Fetch,
         chunks: Chunks,
         chunk: u32,
         meta: ObjectMeta,
         others: &[WorkerId],
     ) -> Result<(), WireError> {
-        let Some(_slot) = slot(self.node, demand).await else {
-            fetch.returned(chunk);
-            let others = others.to_vec();
-            return self.reply(&Reply::Later { whole: false, others }).await;
-        };
         let mut at = chunks.offset(chunk);
         let end = at + chunks.length(chunk);
         let mut piece = read(fetch, at, end)?;
         self.announce(chunk, meta, others.to_vec()).await?;
         loop {
             at += piece.len() as u64;
-            if !piece.is_empty() {
-                in_time(self.send.write_chunk(piece)).await?;
-            }
+            self.give(piece).await?;
             if at == end {
                 return self.end().await;
             }
@@ -264,6 +272,21 @@ impl Get<'_> {
         let size = meta.size;
         let meta = self.meta.then_some(meta);
         wire::send(&mut self.send, &Reply::Bytes { chunk, size, meta, others }).await
+    }
+
+    /// Hands bytes to the stream.
+    async fn give(&mut self, piece: Bytes) -> Result<(), WireError> {
+        let length = piece.len();
+        self.node.pace.pass(length).await;
+        in_time(self.send.write_chunk(piece)).await?;
+        self.node.given.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was asked for is coming here, and has not come.
+    async fn later(&mut self, others: &[WorkerId]) -> Result<bool, WireError> {
+        self.reply(&Reply::Later { whole: false, others: others.to_vec() }).await?;
+        Ok(true)
     }
 
     async fn reply(&mut self, reply: &Reply) -> Result<(), WireError> {

@@ -9,19 +9,20 @@ use manyhands_proto::value::ObjectMeta;
 
 use super::chunks::{self, Chunks, Given};
 use super::error::SourceError;
+use super::source::{Asked, Source};
 
 /// Requests under way to one source.
 pub(super) const ASKS_PER_SOURCE: usize = 4;
+/// Requests under way to one that fetches too, and may have nothing to give.
+const ASKS_PER_PARTIAL: usize = 2;
+/// Requests under way to all of those.
+const ASKS_TO_PARTIAL: usize = 16;
 /// Requests under way for one fetch.
-pub(super) const ASKS_PER_FETCH: usize = 16;
+pub(super) const ASKS_PER_FETCH: usize = 24;
 /// Sources that other sources named, and that are asked at one time.
 const LEARNED_LIMIT: usize = 8;
 /// An unanswered request of this age does not keep others from being asked for the same chunk.
 const HEDGE: Duration = Duration::from_millis(300);
-/// How long a source that could not be reached is left alone: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How long a source that said "later" is left alone: at first, and at most.
-const LATER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// How long a fetch waits for progress when all that are left are others that fetch too.
 const ORPHANED: Duration = Duration::from_secs(3);
 
@@ -39,44 +40,6 @@ struct Ask {
     worker: WorkerId,
     since: Instant,
     chunk: Option<u32>,
-}
-
-/// Somebody who may have the object, or some of it.
-#[derive(Debug)]
-struct Source {
-    worker: WorkerId,
-    /// The caller named it: it should have all. Others were named by sources.
-    named: bool,
-    /// On the same machine.
-    near: bool,
-    /// It said so.
-    whole: Option<bool>,
-    asks: usize,
-    retry_at: Instant,
-    backoff: Duration,
-    /// The first failure after the last success, and the last words.
-    unreachable: Option<(Instant, String)>,
-    ended: Option<SourceError>,
-}
-
-/// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// With a chunk.
-    Got,
-    /// The chunk that was offered is coming from elsewhere.
-    Declined,
-    /// Not now.
-    Later {
-        /// It has all, and is busy.
-        whole: bool,
-    },
-    /// It has none of it.
-    Refused(String),
-    /// It sent what cannot be.
-    Corrupt(String),
-    /// No connection, or it broke, or nothing came for too long.
-    Unreachable(String),
 }
 
 /// What is to be done next.
@@ -162,17 +125,7 @@ impl State {
         if !named && learned >= LEARNED_LIMIT {
             return;
         }
-        self.sources.push(Source {
-            worker,
-            named,
-            near,
-            whole: named.then_some(true),
-            asks: 0,
-            retry_at: now,
-            backoff: Duration::ZERO,
-            unreachable: None,
-            ended: None,
-        });
+        self.sources.push(Source::new(worker, named, near, now));
     }
 
     /// The order in which sources are asked: near ones first, the others differently by each node.
@@ -189,7 +142,7 @@ impl State {
         }
         let live = self.sources.iter().any(|source| source.ended.is_none());
         let deadline = self.alive_at + self.allowance();
-        if self.coming == 0 && (!live && self.asks.is_empty() || now >= deadline) {
+        if self.coming == 0 && (!live || now >= deadline) {
             return Plan::Failed(self.reasons(now));
         }
         let asks = self.next_asks(now);
@@ -198,7 +151,7 @@ impl State {
         if self.asks.iter().any(|ask| ask.chunk.is_none()) {
             again_at = again_at.min(now + HEDGE);
         }
-        let stuck = self.asks.is_empty();
+        let stuck = self.coming == 0 && !self.sources.iter().any(Source::is_well);
         // A deadline that has passed while chunks are coming is looked at when they have come.
         Plan::Ask { asks, again_at: again_at.max(now + Duration::from_millis(1)), stuck }
     }
@@ -231,15 +184,17 @@ impl State {
         if source.ended.is_some() || source.retry_at > now || self.asks.len() >= ASKS_PER_FETCH {
             return false;
         }
-        let open = |ask: &&Ask| ask.chunk.is_none();
-        let own = self.asks.iter().filter(open).filter(|ask| ask.worker == source.worker).count();
-        if own >= self.missing as usize {
+        let open = self.asks.iter().filter(|ask| ask.chunk.is_none());
+        if open.clone().filter(|ask| ask.worker == source.worker).count() >= self.missing as usize {
             return false;
         }
         // Those that fetch too may not have what is missing: they do not count for others.
-        let fresh = |ask: &&Ask| now < ask.since + HEDGE && self.is_whole(ask.worker);
-        let others = self.asks.iter().filter(open).filter(fresh).count();
-        source.whole != Some(true) || others < self.missing as usize
+        if source.whole != Some(true) {
+            let partial = self.asks.iter().filter(|ask| !self.is_whole(ask.worker)).count();
+            return source.asks < ASKS_PER_PARTIAL && partial < ASKS_TO_PARTIAL;
+        }
+        let fresh = open.filter(|ask| now < ask.since + HEDGE && self.is_whole(ask.worker));
+        fresh.count() < self.missing as usize
     }
 
     fn is_whole(&self, worker: WorkerId) -> bool {
@@ -273,20 +228,19 @@ impl State {
         chunk: u32,
         size: u64,
         meta: Option<ObjectMeta>,
-        limit: u64,
     ) -> Result<Option<(Chunks, u64)>, String> {
         if self.chunks.is_none() {
-            let chunks = Chunks::of(size).filter(|_| size <= limit);
+            let chunks = Chunks::of(size);
             self.set_size(chunks.ok_or_else(|| format!("it claims to have {size} bytes"))?);
         }
         let chunks = self.chunks.expect("it has just been set");
         if chunks.size != size || meta.as_ref().is_some_and(|meta| meta.size != size) {
             return Err(format!("{size} bytes where {} were announced", chunks.size));
         }
+        let state = self.progress.get_mut(chunk as usize).ok_or("a chunk beyond the end")?;
         if self.meta.is_none() {
             self.meta = Some(meta.ok_or("no codec")?);
         }
-        let state = self.progress.get_mut(chunk as usize).ok_or("a chunk beyond the end")?;
         let Some(ask) = self.asks.iter_mut().find(|ask| ask.id == id) else { return Ok(None) };
         if *state != Chunk::Missing {
             return Ok(None);
@@ -316,25 +270,11 @@ impl State {
         got
     }
 
-    /// A request was broken off from this side.
-    pub(super) fn aborted(&mut self, id: u64) {
-        let Some(at) = self.asks.iter().position(|ask| ask.id == id) else { return };
-        let ask = self.asks.swap_remove(at);
-        if let Some(chunk) = ask.chunk {
-            self.progress[chunk as usize] = Chunk::Missing;
-            (self.missing, self.coming) = (self.missing + 1, self.coming - 1);
-        }
-        if let Some(source) = self.sources.iter_mut().find(|source| source.worker == ask.worker) {
-            source.asks -= 1;
-        }
-    }
-
-    /// A worker is gone for good. Returns the requests to break off.
-    pub(super) fn gone(&mut self, worker: WorkerId) -> Vec<u64> {
+    /// A worker is gone for good. The requests to it end by themselves, with their connection.
+    pub(super) fn gone(&mut self, worker: WorkerId) {
         if let Some(source) = self.sources.iter_mut().find(|source| source.worker == worker) {
             source.ended.get_or_insert(SourceError::Gone);
         }
-        self.asks.iter().filter(|ask| ask.worker == worker).map(|ask| ask.id).collect()
     }
 
     /// A worker has an address, or a new one: it can be asked at once.
@@ -363,76 +303,10 @@ impl State {
         self.meta.as_ref()
     }
 
-    /// The size, once it is known.
-    pub(super) fn size(&self) -> Option<u64> {
-        self.chunks.map(|chunks| chunks.size)
-    }
-
     fn reasons(&self, now: Instant) -> Vec<(WorkerId, SourceError)> {
         let silent = now.saturating_duration_since(self.alive_at);
         let named = self.sources.iter().filter(|source| source.named);
         named.map(|source| (source.worker, source.reason(now, silent))).collect()
-    }
-}
-
-impl Source {
-    /// Takes in how a request to it ended; says whether that gives reason to hope.
-    fn note(&mut self, how: Asked, now: Instant) -> bool {
-        match how {
-            Asked::Got | Asked::Declined => {
-                (self.backoff, self.unreachable) = (Duration::ZERO, None);
-                self.retry_at = now;
-                how == Asked::Got
-            }
-            Asked::Later { whole } => {
-                self.whole = Some(whole);
-                self.unreachable = None;
-                self.back_off(LATER, now);
-                whole
-            }
-            Asked::Refused(message) => {
-                self.ended.get_or_insert(SourceError::Refused(message));
-                false
-            }
-            Asked::Corrupt(message) => {
-                self.ended.get_or_insert(SourceError::Corrupt(message));
-                false
-            }
-            Asked::Unreachable(message) => {
-                let since = self.unreachable.take().map_or(now, |(since, _)| since);
-                if !self.named {
-                    let error = SourceError::Unreachable { since: Duration::ZERO, message };
-                    self.ended.get_or_insert(error);
-                    return false;
-                }
-                self.unreachable = Some((since, message));
-                self.back_off(RETRY, now);
-                false
-            }
-        }
-    }
-
-    fn back_off(&mut self, (first, most): (Duration, Duration), now: Instant) {
-        // Of several requests that end together only the first one counts.
-        if self.retry_at <= now {
-            self.backoff = (self.backoff * 2).clamp(first, most);
-            self.retry_at = now + self.backoff;
-        }
-    }
-
-    fn is_well(&self) -> bool {
-        self.ended.is_none() && self.unreachable.is_none()
-    }
-
-    fn reason(&self, now: Instant, silent: Duration) -> SourceError {
-        match (&self.ended, &self.unreachable) {
-            (Some(error), _) => error.clone(),
-            (None, Some((since, message))) => SourceError::Unreachable {
-                since: now.saturating_duration_since(*since),
-                message: message.clone(),
-            },
-            (None, None) => SourceError::Silent(silent),
-        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! Nodes over loopback.
 
+mod broadcast;
+mod puts;
 mod several;
+mod strangers;
 mod support;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use manyhands_proto::frame::Role;
-use manyhands_proto::link::Key;
+use manyhands_proto::link::{CHUNK, Key};
 use manyhands_proto::value::{Codec, ObjectMeta};
 use manyhands_proto::worker::Peer;
 use manyhands_proto::{JobId, Lane, ObjectId, TaskId, WorkerId};
@@ -53,16 +53,32 @@ pub(super) fn content(size: usize) -> Bytes {
 #[derive(Default)]
 pub(super) struct Shelf {
     objects: Mutex<HashMap<Key, Held>>,
+    /// How often something was looked for.
     pub(super) finds: AtomicU64,
-    pub(super) closed: AtomicBool,
     /// What uploads are refused with.
-    pub(super) full: Mutex<Option<String>>,
+    full: Mutex<Option<String>>,
+    /// How many uploads were accepted.
+    accepted: Mutex<u64>,
+    told: Condvar,
 }
 
 impl Shelf {
     pub(super) fn place(&self, key: Key, bytes: Bytes) {
         let held = Held { meta: meta(bytes.len() as u64), bytes };
         self.objects.lock().unwrap().insert(key, held);
+    }
+
+    /// From now on uploads are refused.
+    pub(super) fn refuse(&self, message: &str) {
+        *self.full.lock().unwrap() = Some(message.to_owned());
+    }
+
+    /// Waits until so many uploads have been accepted.
+    pub(super) fn until_accepted(&self, count: u64) {
+        let accepted = self.accepted.lock().unwrap();
+        let few = |accepted: &mut u64| *accepted < count;
+        let waited = self.told.wait_timeout_while(accepted, LIMIT, few).unwrap();
+        assert!(!waited.1.timed_out(), "waited for {count} uploads");
     }
 
     pub(super) fn get(&self, key: Key) -> Option<Bytes> {
@@ -83,6 +99,8 @@ impl Shelves for Shelved {
     fn accept(&self, key: Key, meta: ObjectMeta) -> BoxFuture<'_, Result<Arc<dyn Sink>, String>> {
         let refused = self.0.full.lock().unwrap().clone();
         let sink = Basin::new(key, meta.size, Some(self.0.clone()));
+        *self.0.accepted.lock().unwrap() += 1;
+        self.0.told.notify_all();
         Box::pin(async move {
             match refused {
                 Some(message) => Err(message),
@@ -95,30 +113,54 @@ impl Shelves for Shelved {
 /// A sink that counts, and puts what has come onto a shelf.
 pub(super) struct Basin {
     key: Key,
-    bytes: Mutex<Vec<u8>>,
+    inner: Mutex<Inner>,
+    written: Condvar,
     shelf: Option<Arc<Shelf>>,
-    pub(super) written: AtomicU64,
-    pub(super) aborted: AtomicBool,
-    pub(super) broken: AtomicBool,
-    /// Told the total whenever something was written.
-    pub(super) told: Mutex<Option<mpsc::Sender<u64>>>,
+    aborted: AtomicBool,
+    broken: AtomicBool,
+}
+
+struct Inner {
+    bytes: Vec<u8>,
+    written: u64,
+    /// By chunk: how often its last byte came.
+    finished: HashMap<u64, u32>,
 }
 
 impl Basin {
     pub(super) fn new(key: Key, size: u64, shelf: Option<Arc<Shelf>>) -> Arc<Basin> {
+        let inner = Inner { bytes: vec![0; size as usize], written: 0, finished: HashMap::new() };
         Arc::new(Basin {
             key,
-            bytes: Mutex::new(vec![0; size as usize]),
+            inner: Mutex::new(inner),
+            written: Condvar::new(),
             shelf,
-            written: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
             broken: AtomicBool::new(false),
-            told: Mutex::default(),
         })
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().clone()
+        self.inner.lock().unwrap().bytes.clone()
+    }
+
+    /// Bytes that were written, some of them perhaps twice.
+    pub(super) fn written(&self) -> u64 {
+        self.inner.lock().unwrap().written
+    }
+
+    /// Whether no chunk came to its end twice.
+    pub(super) fn finished_once(&self) -> bool {
+        self.inner.lock().unwrap().finished.values().all(|times| *times == 1)
+    }
+
+    pub(super) fn was_aborted(&self) -> bool {
+        self.aborted.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing can be written.
+    pub(super) fn break_it(&self) {
+        self.broken.store(true, Ordering::SeqCst);
     }
 }
 
@@ -127,18 +169,20 @@ impl Sink for Basin {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("the basin leaks"));
         }
-        let offset = offset as usize;
-        self.bytes.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(bytes);
-        let before = self.written.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-        if let Some(told) = &*self.told.lock().unwrap() {
-            let _ = told.send(before + bytes.len() as u64);
+        let (from, mut inner) = (offset as usize, self.inner.lock().unwrap());
+        inner.bytes[from..from + bytes.len()].copy_from_slice(bytes);
+        inner.written += bytes.len() as u64;
+        let end = offset + bytes.len() as u64;
+        if end.is_multiple_of(CHUNK) || end == inner.bytes.len() as u64 {
+            *inner.finished.entry((end - 1) / CHUNK).or_default() += 1;
         }
+        self.written.notify_all();
         Ok(())
     }
 
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let offset = offset as usize;
-        Ok(Bytes::copy_from_slice(&self.bytes.lock().unwrap()[offset..offset + length]))
+        let (offset, inner) = (offset as usize, self.inner.lock().unwrap());
+        Ok(Bytes::copy_from_slice(&inner.bytes[offset..offset + length]))
     }
 
     fn finish(&self, meta: &ObjectMeta) -> BoxFuture<'_, Result<(), String>> {
@@ -172,6 +216,13 @@ impl Worker {
         let id = WorkerId(id);
         bulk.own(id);
         Worker { bulk, id, shelf }
+    }
+
+    /// One that gives away so many bytes a second.
+    pub(super) fn slow(id: u32, per_second: u64) -> Worker {
+        let mut config = config(&format!("w{id}"), Role::Worker);
+        config.give_limit = Some(per_second);
+        Worker::start_with(id, config)
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -210,6 +261,14 @@ impl Fetching {
         let done = move |result| told.send(result).unwrap_or(());
         let id = bulk.fetch(want, basin.clone(), done);
         Fetching { id, basin, result }
+    }
+
+    /// Waits until so many bytes have been written.
+    pub(super) fn until(&self, bytes: u64) {
+        let inner = self.basin.inner.lock().unwrap();
+        let few = |inner: &mut Inner| inner.written < bytes;
+        let waited = self.basin.written.wait_timeout_while(inner, LIMIT, few).unwrap();
+        assert!(!waited.1.timed_out(), "waited for {bytes} bytes, {} came", waited.0.written);
     }
 
     pub(super) fn wait(&self) -> Result<ObjectMeta, FetchError> {
