@@ -43,7 +43,35 @@ impl Client {
         Client::builder().local()
     }
 
-    /// Settings of a cluster to start.
+    /// Connects to a cluster, and opens a job in it, which ends with the last client and handle of
+    /// it. The address is the line that the scheduler printed for clients,
+    /// `manyhands://TOKEN@HOST:PORT`; `HOST:PORT` alone takes its token from `MANYHANDS_TOKEN`, or
+    /// from the file that `MANYHANDS_TOKEN_FILE` names. Workers get this program from here when they
+    /// first need it.
+    ///
+    /// A link that breaks comes back by itself; calls wait meanwhile. Fails with
+    /// [`Error::Connect`] if nobody answers there, or does not let this client in.
+    #[cfg(feature = "cluster")]
+    pub fn connect(address: &str) -> Result<Client, Error> {
+        Client::builder().connect(address)
+    }
+
+    /// A client of the cluster that `MANYHANDS_ADDRESS` names, as [`Client::connect`] takes it; if
+    /// that is not set, of one in this process, as [`Client::local`] starts it. So the same program
+    /// runs on a laptop and on a cluster.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), manyhands::Error> {
+    /// let client = manyhands::Client::start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(all(feature = "cluster", feature = "local"))]
+    pub fn start() -> Result<Client, Error> {
+        Client::builder().start()
+    }
+
+    /// Settings of a client, or of a cluster to start.
     pub fn builder() -> Builder {
         Builder::default()
     }

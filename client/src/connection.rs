@@ -1,8 +1,8 @@
 //! What carries a client's session: the cluster in this process, the worker of the task that runs
-//! here, or, later, a link over a network.
+//! here, or a link over a network.
 
 use std::sync::Weak;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
@@ -96,6 +96,12 @@ pub trait Connection: Send + Sync {
     /// process has one thread. A future of such a session has to wait in `poll`.
     fn is_pumped(&self) -> bool {
         false
+    }
+
+    /// For how long an object that cannot be read is asked for again: it may have moved, or have to
+    /// be made again. Not at all where the only store is at hand.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// The hash of the program that its functions belong to; 0 where the workers' own program is

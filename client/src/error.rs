@@ -117,9 +117,40 @@ pub enum Error {
     /// The scheduler answered another question than the one that was asked.
     #[error("the scheduler answered another question than the one that was asked (a bug)")]
     Answer,
+    /// No session with a cluster could be begun.
+    #[error("cannot connect: {message}")]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// An address, or what belongs to it, cannot be read.
+    #[error("{message}")]
+    Address {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The file of this program cannot be read, so that no worker could get it.
+    #[error("this program cannot be sent to workers, since its file cannot be read: {0}")]
+    Program(Arc<std::io::Error>),
     /// The cluster could not be started.
     #[error("the local cluster cannot start: {0}")]
     Start(Arc<std::io::Error>),
+}
+
+#[cfg(feature = "cluster")]
+impl Error {
+    pub(crate) fn connect(address: &str, message: impl fmt::Display) -> Error {
+        Error::Connect { address: address.to_owned(), message: message.to_string() }
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl From<manyhands_transport::address::AddressError> for Error {
+    fn from(error: manyhands_transport::address::AddressError) -> Error {
+        Error::Address { message: error.to_string() }
+    }
 }
 
 /// A task that failed, with all that is known of it: the task, its arguments, every attempt, and the

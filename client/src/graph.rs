@@ -22,6 +22,7 @@ use crate::args::Source;
 use crate::targets::{Root, Targets};
 
 pub(crate) use collect::Collected;
+pub use draw::Picture;
 pub(crate) use emit::{Purpose, call_parts, submit};
 pub(crate) use order::Order;
 

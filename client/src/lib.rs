@@ -31,7 +31,8 @@
 //! - `graph`: building, ordering and drawing graphs.
 //! - `map`: a function over an iterator, with a bounded window.
 //! - `value`, `slice`: how values become bytes and back.
-//! - `session`: the state behind a client, and `connection`, what carries it.
+//! - `session`: the state behind a client, and `connection`, what carries it: `local`, a cluster in
+//!   this process, or `remote`, one somewhere else.
 //! - `nested`: clients within tasks; `runtime`: what generated code calls.
 //! - `output`: what tasks print; `error`: what can go wrong.
 
@@ -52,6 +53,8 @@ mod local;
 mod map;
 mod nested;
 mod output;
+#[cfg(feature = "cluster")]
+mod remote;
 #[doc(hidden)]
 pub mod runtime;
 mod session;

@@ -13,6 +13,7 @@ mod table;
 mod waiting;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use manyhands_executor::TaskEntry;
@@ -37,6 +38,9 @@ use table::State as ObjectState;
 
 /// Tasks that may wait in the outbox before whoever submits has to wait too.
 const OUTBOX_ROWS: usize = 1 << 20;
+
+/// The shortest and the longest pause before an object that cannot be read is asked for again.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Batches of a graph that may wait in the outbox.
 const GRAPH_BATCHES: usize = 4;
@@ -332,32 +336,35 @@ impl Session {
 
     /// Waits for an object and reads it.
     pub(crate) fn fetch<T: Data>(self: &Arc<Self>, key: Key) -> Result<T, Error> {
+        let mut tries = Tries::default();
         loop {
             let found = self.lock().found(key)?;
             match found {
-                None => self.wait(&[key], 1, None)?,
+                None => {
+                    self.wait(&[key], 1, None)?;
+                }
                 Some(Found::Small { codec, len, bytes }) => {
                     return self.decode(key, codec, &&bytes[..len as usize]);
                 }
-                Some(Found::Known(outcome)) => return self.read(key, outcome),
+                Some(Found::Known(Outcome::Value(value))) => {
+                    return self.decode(key, value.codec, &value.bytes);
+                }
+                Some(Found::Known(Outcome::Failed(failed))) => {
+                    return Err(Box::new(TaskError::new(self.object(key), failed)).into());
+                }
+                Some(Found::Known(Outcome::Stored { codec, size, workers })) => {
+                    let (object, stored) = (self.object(key), Stored { codec, size, workers });
+                    match self.connection.read_stored(object, &stored) {
+                        Ok(value) => return self.decode(key, value.codec, &value.bytes),
+                        Err(message) if !tries.again(self.connection.patience()) => {
+                            return Err(Error::Unreadable { object, message });
+                        }
+                        // It may have moved, or be made again: whoever knows will say.
+                        Err(_) => self.lock().forget_place(key),
+                    }
+                }
             };
         }
-    }
-
-    fn read<T: Data>(self: &Arc<Self>, key: Key, outcome: Outcome) -> Result<T, Error> {
-        let value = match outcome {
-            Outcome::Value(value) => value,
-            Outcome::Stored { codec, size, workers } => {
-                let object = self.object(key);
-                let stored = Stored { codec, size, workers };
-                let read = self.connection.read_stored(object, &stored);
-                read.map_err(|message| Error::Unreadable { object, message })?
-            }
-            Outcome::Failed(failed) => {
-                return Err(Box::new(TaskError::new(self.object(key), failed)).into());
-            }
-        };
-        self.decode(key, value.codec, &value.bytes)
     }
 
     fn decode<T: Data>(
@@ -375,6 +382,15 @@ impl Session {
             type_name: std::any::type_name::<T>(),
             message,
         })
+    }
+
+    /// Says something, with what was to be said before it.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn say(&self, message: FromClient) {
+        let mut state = self.lock();
+        state.flush();
+        state.outbox.push(message);
+        self.poke(state);
     }
 
     /// Stops tasks.
@@ -429,6 +445,26 @@ impl PutBytes<'_> {
             PutBytes::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             PutBytes::Owned(bytes) => bytes,
         }
+    }
+}
+
+/// Attempts at reading an object.
+#[derive(Default)]
+struct Tries {
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Tries {
+    /// Whether to try once more; waits a little before, longer each time.
+    fn again(&mut self, patience: Duration) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= patience {
+            return false;
+        }
+        std::thread::sleep(self.pause);
+        self.pause = (2 * self.pause).clamp(RETRY_PAUSES.0, RETRY_PAUSES.1);
+        true
     }
 }
 

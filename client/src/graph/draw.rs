@@ -1,11 +1,13 @@
 //! Pictures of graphs, without any other program.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::collect::Collected;
 use super::layout::{Place, places};
 use super::order::Order;
 use crate::error::short;
+use crate::lazy::Node;
 
 const DOT_LIMIT: usize = 20_000;
 const SVG_LIMIT: usize = 2_000;
@@ -20,54 +22,102 @@ const MARGIN: usize = 16;
 /// Names in an SVG are cut after so many characters.
 const NAME_LIMIT: usize = 28;
 
-pub(super) fn dot(graph: &Collected) -> String {
-    let shown = graph.len().min(DOT_LIMIT);
-    let mut dot = String::from("digraph manyhands {\n  node [shape=box];\n");
-    if shown < graph.len() {
-        let _ = writeln!(dot, "  // {shown} of {} tasks", graph.len());
+/// A graph to be drawn: names, and what each node needs.
+///
+/// ```
+/// let mut picture = manyhands::graph::Picture::new(2);
+/// picture.add("load".to_owned(), vec![]);
+/// picture.add("count".to_owned(), vec![0]);
+/// assert!(picture.dot().contains("n0 -> n1"));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    names: Vec<String>,
+    needs: Vec<Vec<u32>>,
+    /// Nodes of the whole graph.
+    total: usize,
+}
+
+impl Picture {
+    /// Of a graph of so many nodes, all of which need not be added.
+    pub fn new(total: usize) -> Picture {
+        Picture { total, ..Picture::default() }
     }
-    for node in 0..shown as u32 {
-        let name = short(graph.nodes[node as usize].entry.name);
-        let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-        let _ = writeln!(dot, "  n{node} [label=\"{name}\"];");
-        for needed in graph.needs(node).iter().filter(|needed| (**needed as usize) < shown) {
-            let _ = writeln!(dot, "  n{needed} -> n{node};");
+
+    /// Adds the next node, and which of those before it it needs. Others are left out.
+    pub fn add(&mut self, name: String, needs: Vec<u32>) {
+        let own = self.names.len() as u32;
+        self.names.push(name);
+        self.needs.push(needs.into_iter().filter(|needed| *needed < own).collect());
+    }
+
+    /// The first nodes of a graph without cycles, or of any graph that is not to be laid out.
+    fn of(graph: &Collected, limit: usize) -> Picture {
+        let shown = graph.len().min(limit);
+        let name = |node: &Arc<Node>| short(node.entry.name).to_owned();
+        let needs = |node: u32| -> Vec<u32> {
+            graph.needs(node).iter().copied().filter(|needed| (*needed as usize) < shown).collect()
+        };
+        Picture {
+            names: graph.nodes[..shown].iter().map(name).collect(),
+            needs: (0..shown as u32).map(needs).collect(),
+            total: graph.len(),
         }
     }
-    dot.push_str("}\n");
-    dot
+
+    /// In the language of Graphviz: the first 20,000 nodes, with a note if there are more.
+    pub fn dot(&self) -> String {
+        let shown = self.names.len().min(DOT_LIMIT);
+        let mut dot = String::from("digraph manyhands {\n  node [shape=box];\n");
+        if shown < self.total {
+            let _ = writeln!(dot, "  // {shown} of {} tasks", self.total);
+        }
+        for (node, name) in self.names[..shown].iter().enumerate() {
+            let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+            let _ = writeln!(dot, "  n{node} [label=\"{name}\"];");
+            for needed in &self.needs[node] {
+                let _ = writeln!(dot, "  n{needed} -> n{node};");
+            }
+        }
+        dot.push_str("}\n");
+        dot
+    }
+
+    /// As an SVG document of its own: the first 2,000 nodes, with a note if there are more.
+    pub fn svg(&self) -> String {
+        let shown = self.names.len().min(SVG_LIMIT);
+        let needs = &self.needs[..shown];
+        let names: Vec<String> = self.names[..shown].iter().map(|name| cut(name)).collect();
+        let boxes = Boxes::new(&places(needs), &names);
+        let mut body = String::new();
+        for (node, needs) in needs.iter().enumerate() {
+            needs.iter().for_each(|needed| boxes.line(&mut body, *needed as usize, node));
+        }
+        for (node, name) in names.iter().enumerate() {
+            boxes.node(&mut body, node, name);
+        }
+        let mut height = boxes.height;
+        if shown < self.total {
+            let note = format!("{shown} of {} tasks are shown", self.total);
+            body += &text(MARGIN, height + HEIGHT / 2, &note);
+            height += LAYER;
+        }
+        document(boxes.width, height, &body)
+    }
+}
+
+pub(super) fn dot(graph: &Collected) -> String {
+    Picture::of(graph, DOT_LIMIT).dot()
 }
 
 pub(super) fn svg(graph: &Collected) -> String {
-    if let Err(error) = Order::new(graph) {
-        return document(
-            MARGIN * 2 + 800,
-            LAYER,
-            &text(MARGIN, MARGIN + HEIGHT, &error.to_string()),
-        );
+    match Order::new(graph) {
+        Ok(_) => Picture::of(graph, SVG_LIMIT).svg(),
+        Err(error) => {
+            let words = text(MARGIN, MARGIN + HEIGHT, &error.to_string());
+            document(MARGIN * 2 + 800, LAYER, &words)
+        }
     }
-    let shown = graph.len().min(SVG_LIMIT);
-    let needs = |node: u32| -> Vec<u32> {
-        graph.needs(node).iter().copied().filter(|needed| (*needed as usize) < shown).collect()
-    };
-    let needs: Vec<Vec<u32>> = (0..shown as u32).map(needs).collect();
-    let names: Vec<String> =
-        graph.nodes[..shown].iter().map(|node| cut(short(node.entry.name))).collect();
-    let boxes = Boxes::new(&places(&needs), &names);
-    let mut body = String::new();
-    for (node, needs) in needs.iter().enumerate() {
-        needs.iter().for_each(|needed| boxes.line(&mut body, *needed as usize, node));
-    }
-    for (node, name) in names.iter().enumerate() {
-        boxes.node(&mut body, node, name);
-    }
-    let mut height = boxes.height;
-    if shown < graph.len() {
-        let note = format!("{shown} of {} tasks are shown: those nearest the results", graph.len());
-        body += &text(MARGIN, height + HEIGHT / 2, &note);
-        height += LAYER;
-    }
-    document(boxes.width, height, &body)
 }
 
 /// Where each box is.

@@ -350,6 +350,16 @@ impl State {
         }
     }
 
+    /// Where an object lies is not known any more.
+    pub(super) fn forget_place(&mut self, key: Key) {
+        if let Some(slot) = self.slot(key)
+            && let ObjectState::Known(outcome) = &slot.state
+            && matches!(**outcome, Outcome::Stored { .. })
+        {
+            slot.state = ObjectState::Pending;
+        }
+    }
+
     /// Has the scheduler tell of these, those that it does not tell of already.
     pub(super) fn want(&mut self, keys: &[Key]) {
         let mut wanted = Vec::new();
