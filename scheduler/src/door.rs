@@ -15,6 +15,18 @@ pub(crate) enum Input {
         lane: Lane,
         client: Client,
     },
+    /// A client of another process: what it says comes as it arrives.
+    #[cfg(feature = "server")]
+    GuestJoined {
+        session: SessionId,
+        lane: Lane,
+        receiver: Arc<dyn Receive<ToClient>>,
+    },
+    #[cfg(feature = "server")]
+    FromGuest {
+        session: SessionId,
+        messages: Vec<FromClient>,
+    },
     /// The client's source has something to say.
     ClientReady {
         session: SessionId,
@@ -28,6 +40,14 @@ pub(crate) enum Input {
         receiver: Arc<dyn Receive<ToWorker>>,
     },
     WorkerLost {
+        worker: WorkerId,
+    },
+    #[cfg(feature = "server")]
+    WorkerAway {
+        worker: WorkerId,
+    },
+    #[cfg(feature = "server")]
+    WorkerBack {
         worker: WorkerId,
     },
     FromWorker {
@@ -65,9 +85,18 @@ impl Door {
 
     /// Takes a session's number and lane, for a client that will [`ClientLink::join`].
     pub fn client(&self) -> ClientLink {
-        let number = self.ids.session.fetch_add(1, Ordering::Relaxed);
-        let (session, lane) = (SessionId(number), Lane(number));
-        ClientLink { inbox: self.inbox.clone(), session, lane }
+        let session = self.next_session();
+        ClientLink { inbox: self.inbox.clone(), session, lane: Lane(session.0) }
+    }
+
+    /// A number that no other session of this scheduler has.
+    pub(crate) fn next_session(&self) -> SessionId {
+        SessionId(self.ids.session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// An id that no other worker of this scheduler has.
+    pub(crate) fn next_worker(&self) -> WorkerId {
+        WorkerId(self.ids.worker.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Begins a worker's session. `receiver` is called on the scheduler's thread.
@@ -76,7 +105,7 @@ impl Door {
         spec: WorkerSpec,
         receiver: Arc<dyn Receive<ToWorker>>,
     ) -> Result<WorkerLink, Closed> {
-        let worker = WorkerId(self.ids.worker.fetch_add(1, Ordering::Relaxed));
+        let worker = self.next_worker();
         self.inbox.send(Input::WorkerJoined { worker, spec, receiver })?;
         Ok(WorkerLink { inbox: self.inbox.clone(), worker })
     }

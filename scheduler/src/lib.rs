@@ -7,8 +7,11 @@
 //! # Layout
 //! - [`shell`]: one turn of the daemon: take what came, let the core act, send what it wants sent.
 //! - [`door`]: how clients and workers join.
+//! - `server`: the same for other processes and machines, over QUIC (feature `server`).
 
 pub mod door;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod shell;
 
 pub use manyhands_scheduler_core::Config;

@@ -129,6 +129,19 @@ impl Scheduler {
                 self.sources.insert(session, client.source);
                 Event::ClientJoined { session, lane }
             }
+            #[cfg(feature = "server")]
+            Input::GuestJoined { session, lane, receiver } => {
+                self.clients.join(session, receiver);
+                Event::ClientJoined { session, lane }
+            }
+            #[cfg(feature = "server")]
+            Input::FromGuest { session, messages } => {
+                for message in messages {
+                    let event = Event::FromClient { session, message };
+                    self.core.handle(now, event, &mut self.actions);
+                }
+                return;
+            }
             Input::WorkerJoined { worker, spec, receiver } => {
                 self.workers.join(worker, receiver);
                 Event::WorkerJoined { worker, spec }
@@ -143,6 +156,10 @@ impl Scheduler {
                 self.workers.leave(worker);
                 Event::WorkerLost { worker }
             }
+            #[cfg(feature = "server")]
+            Input::WorkerAway { worker } => Event::WorkerAway { worker },
+            #[cfg(feature = "server")]
+            Input::WorkerBack { worker } => Event::WorkerBack { worker },
         };
         self.core.handle(now, event, &mut self.actions);
     }
@@ -166,6 +183,21 @@ impl Scheduler {
         }
         self.workers.deliver();
         self.clients.deliver();
+    }
+}
+
+#[cfg(feature = "server")]
+impl manyhands_transport::turn::Turn for Scheduler {
+    fn turn(&mut self) {
+        Scheduler::turn(self);
+    }
+
+    fn has_work(&self) -> bool {
+        Scheduler::has_work(self)
+    }
+
+    fn next_tick(&self) -> Option<Time> {
+        Scheduler::next_tick(self)
     }
 }
 
