@@ -12,6 +12,40 @@ use crate::slab::{BlobIdx, JobIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
 use crate::workers::Outbox;
 
+/// Bytes of arguments and values in one message of several tasks.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// Bytes of values that ride along with one task, if others than the scheduler have them too.
+const INLINE_OF_TASK: usize = 8 << 20;
+
+/// Bytes of a task's arguments and inputs that only the scheduler has, at most: they travel in one
+/// message.
+pub(crate) const TASK_BYTES: usize = 48 << 20;
+
+/// What an assignment adds to its message, about.
+fn weight(assignment: &Assignment) -> usize {
+    let values = assignment.inputs.iter().map(|input| match &input.place {
+        InputPlace::Inline(value) => value.bytes.len(),
+        _ => 0,
+    });
+    assignment.args.len() + values.sum::<usize>()
+}
+
+/// Assignments in several messages, none of which is large unless one of its tasks is.
+fn split(all: Vec<Assignment>) -> Vec<Vec<Assignment>> {
+    let (mut messages, mut bytes) = (vec![Vec::new()], 0);
+    for assignment in all {
+        let more = weight(&assignment);
+        if bytes > 0 && bytes + more > MESSAGE_BYTES {
+            messages.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        messages.last_mut().expect("there is one").push(assignment);
+    }
+    messages
+}
+
 impl Core {
     /// Sends a task to a worker at the end of the round.
     pub(crate) fn assign(&mut self, task: TaskIdx, worker: WorkerIdx, in_place_of: Option<TaskId>) {
@@ -24,7 +58,12 @@ impl Core {
             self.outbox(worker).functions.push((slot.0, spec));
         }
         let assignment = self.assignment(task, worker, in_place_of);
+        if self.workers.len() > 1 {
+            self.note_fetches(task, worker, &assignment);
+        }
+        let weight = weight(&assignment);
         let outbox = self.outbox(worker);
+        outbox.assign_bytes += weight;
         if outbox.assign.is_empty() {
             // Assignments are large: room for as many as there were the last time, which often is one.
             outbox.assign.reserve_exact(outbox.assigned_last.max(1));
@@ -49,6 +88,14 @@ impl Core {
         let record = &mut self.jobs[job];
         record.served += record.share(charge);
         self.count(job, |job| job.counts.assigned += 1);
+    }
+
+    fn note_fetches(&mut self, task: TaskIdx, worker: WorkerIdx, assignment: &Assignment) {
+        for (i, input) in assignment.inputs.iter().enumerate() {
+            if let InputPlace::Peers { size, .. } = input.place {
+                self.note_fetch(worker, self.tasks[task].inputs[i], size);
+            }
+        }
     }
 
     #[inline]
@@ -77,19 +124,36 @@ impl Core {
             expected_us: function.known_us(),
             expected_bytes: function.expected_bytes(),
             options: self.options.get(record.options).options.clone(),
-            inputs: record.inputs.iter().map(|input| self.assigned_input(*input, worker)).collect(),
+            inputs: self.assigned_inputs(task, worker),
             args,
             in_place_of,
         }
     }
 
-    fn assigned_input(&self, input: ObjRef, worker: WorkerIdx) -> AssignedInput {
+    /// What a task needs and where it is. Values ride along, but no more of them than a message may
+    /// hold: the others are to be fetched.
+    fn assigned_inputs(&self, task: TaskIdx, worker: WorkerIdx) -> Vec<AssignedInput> {
+        let mut inline = 0;
+        let inputs = self.tasks[task].inputs.iter();
+        let assigned = inputs.map(|input| {
+            let assigned = self.assigned_input(*input, worker, inline < INLINE_OF_TASK);
+            if let InputPlace::Inline(value) = &assigned.place {
+                inline += value.bytes.len();
+            }
+            assigned
+        });
+        assigned.collect()
+    }
+
+    fn assigned_input(&self, input: ObjRef, worker: WorkerIdx, may_ride: bool) -> AssignedInput {
         let object = self.object_id(input);
         let record = self.object(input);
         let there = record.there().expect("a ready task's inputs exist");
         let place = if self.copies_of(there).any(|copy| copy == worker) {
             InputPlace::Here
-        } else if let Some(value) = self.cached_value(record.codec, there) {
+        } else if let Some(value) = self.cached_value(record.codec, there)
+            && (may_ride || there.copy == WorkerIdx::NONE)
+        {
             InputPlace::Inline(value)
         } else {
             InputPlace::Peers { workers: self.sources(there, worker), size: there.size }
@@ -156,6 +220,7 @@ impl Core {
         {
             *place = position;
         }
+        let fetches = !workers.fetching.is_empty();
         if flags.has(Flags::RETRACTING) {
             workers.retracting -= 1;
             self.thieves.remove(&task);
@@ -169,6 +234,9 @@ impl Core {
             self.forget_blocked(task, worker);
         } else {
             self.occupy(task, worker, expected_us, false);
+        }
+        if fetches {
+            self.forget_fetches(worker, task);
         }
         let job = self.job_of(task);
         let charged = self.slot_time(task, u64::from(expected_us));
@@ -195,14 +263,19 @@ impl Core {
         for index in std::mem::take(&mut self.to_send) {
             let record = &mut self.workers[index];
             let worker = record.id;
-            let Outbox { functions, assign, retract, free, send, copy, leave, .. } =
-                std::mem::take(&mut record.outbox);
+            let Outbox {
+                functions, assign, assign_bytes, retract, free, send, copy, leave, ..
+            } = std::mem::take(&mut record.outbox);
             record.outbox.assigned_last = assign.len();
             let mut tell = |message| out.push(Action::ToWorker { worker, message });
             if !functions.is_empty() {
                 tell(ToWorker::Functions { functions });
             }
-            if !assign.is_empty() {
+            if assign_bytes > MESSAGE_BYTES {
+                for tasks in split(assign) {
+                    tell(ToWorker::Assign { tasks });
+                }
+            } else if !assign.is_empty() {
                 tell(ToWorker::Assign { tasks: assign });
             }
             if !retract.is_empty() {

@@ -178,7 +178,7 @@ impl Core {
             let id = worker.id;
             assert_eq!(self.load.at(worker), Some(index), "{id} stands in the index of loads");
             assert!(self.load.is_current(worker), "{id} stands where it should");
-            assert_eq!(worker.incoming, self.copies_under_way(index), "{id} counts what comes");
+            assert_eq!(worker.incoming, self.incoming(index), "{id} counts what comes");
             let mut sums = (0, 0, 0, 0, 0);
             for task in &worker.assigned {
                 let record = &self.tasks[*task];

@@ -16,6 +16,9 @@ use crate::sessions::{FUNCTION_LIMIT, Session, Speaker};
 use crate::slab::{JobIdx, SessionIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
 
+/// Bytes of values in one message of ends.
+const ENDED_BYTES: usize = 1 << 20;
+
 impl Core {
     pub(crate) fn on_client_joined(&mut self, id: SessionId, lane: Lane, out: &mut Vec<Action>) {
         if self.session_ids.contains_key(&id) {
@@ -276,6 +279,7 @@ impl Core {
     /// Notes what a session will be told at the end of the round.
     pub(crate) fn queue_end(&mut self, session: SessionIdx, id: ObjectId, outcome: Outcome) {
         let record = &mut self.sessions[session];
+        record.end_bytes += value_bytes(&outcome);
         record.ends.push((id, outcome));
         if !record.listed {
             record.listed = true;
@@ -287,7 +291,13 @@ impl Core {
     pub(crate) fn tell(&mut self, out: &mut Vec<Action>) {
         for session in std::mem::take(&mut self.to_tell) {
             self.sessions[session].listed = false;
-            let ends = std::mem::take(&mut self.sessions[session].ends);
+            let mut ends = std::mem::take(&mut self.sessions[session].ends);
+            if std::mem::take(&mut self.sessions[session].end_bytes) > ENDED_BYTES {
+                while let Some(rest) = cut(&mut ends) {
+                    self.say(session, ToClient::Ended { ends }, out);
+                    ends = rest;
+                }
+            }
             self.say(session, ToClient::Ended { ends }, out);
         }
     }
@@ -354,6 +364,25 @@ impl Core {
             }
         }
     }
+}
+
+fn value_bytes(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Value(value) => value.bytes.len(),
+        _ => 0,
+    }
+}
+
+/// Cuts off what would make a message of ends too large.
+fn cut(ends: &mut Vec<(ObjectId, Outcome)>) -> Option<Vec<(ObjectId, Outcome)>> {
+    let mut bytes = 0;
+    let at = ends.iter().position(|(_, outcome)| {
+        bytes += value_bytes(outcome);
+        bytes > ENDED_BYTES
+    })?;
+    // A single value is never too large.
+    let rest = ends.split_off(at.max(1));
+    (!rest.is_empty()).then_some(rest)
 }
 
 /// Why an object that the scheduler has never heard of, or has forgotten, cannot be had.

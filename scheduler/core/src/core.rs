@@ -277,6 +277,8 @@ impl Core {
             self.round_number += 1;
             self.help_stuck();
             self.place_ready();
+            // Tasks that cannot be sent have failed.
+            self.collect();
             self.steal();
             if !self.draining.is_empty() {
                 self.advance_drains();

@@ -57,8 +57,12 @@ impl Core {
         let record = &self.tasks[task];
         let bytes = outputs.iter().map(|output| output.meta.size).sum();
         let duration = (!record.flags.has(Flags::HAS_WAITED)).then_some(duration_us);
+        let usual_us = self.functions.get(record.function).known_us();
         self.functions.get_mut(record.function).ended(duration, bytes);
         let job = self.unassign(task, Some(duration_us));
+        if let Some(took_us) = duration {
+            self.note_pace(worker, usual_us, took_us);
+        }
         self.workers[worker].stored_since += bytes;
         self.tasks[task].state = State::Done;
         if self.tasks[task].flags.has(Flags::STOPPING) {

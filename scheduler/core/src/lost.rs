@@ -149,6 +149,7 @@ impl Core {
             match self.find_object(*id) {
                 Some(object) if self.object(object).there().is_some() => {
                     self.add_copy(object, worker);
+                    self.on_fetched(worker, object);
                     self.on_copy_made(worker, object);
                 }
                 _ => self.outbox(worker).free.push(*id),

@@ -35,7 +35,7 @@ impl Demand {
                 return Some(format!("{amount} thousandths of {name} (it has {there})"));
             }
         }
-        let missing = self.labels.iter().find(|label| !spec.labels.contains(label));
+        let missing = self.labels.iter().find(|label| !carries(spec, label));
         missing.map(|(key, value)| format!("the label {key}={value}"))
     }
 
@@ -43,6 +43,17 @@ impl Demand {
     pub(crate) fn has_more_than_cores(&self) -> bool {
         self.resources.memory > 0 || !self.resources.named.is_empty()
     }
+}
+
+/// Whether a worker carries a label: one that it was given, or those that it has by itself, its name
+/// (`worker`) and its machine (`host`). So a task can ask to be where another one was.
+fn carries(spec: &WorkerSpec, label: &(String, String)) -> bool {
+    let by_itself = match label.0.as_str() {
+        "worker" => label.1 == spec.name,
+        "host" => !spec.host.is_empty() && label.1 == spec.host,
+        _ => false,
+    };
+    by_itself || spec.labels.contains(label)
 }
 
 /// Options that tasks share.

@@ -3,12 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use manyhands_proto::task::FailureKind;
+use manyhands_proto::value::INLINE_LIMIT;
 use smallvec::SmallVec;
 
+use crate::assign::TASK_BYTES;
 use crate::config::Placement;
 use crate::core::Core;
 use crate::options::STANDARD;
 use crate::slab::{JobIdx, TaskIdx, WorkerIdx};
+use crate::tasks::State;
 use crate::workers::{AHEAD_US, LoadIndex, TASKS_A_SLOT};
 
 /// Holders of a task's inputs that are considered for it.
@@ -78,10 +82,38 @@ impl Core {
             let ready = &mut record.ready[at];
             [&mut ready.inner, &mut ready.roots][kind].pop();
             record.ready_tasks -= 1;
-            self.assign(task, worker, None);
+            if let Some(bytes) = self.too_large(task) {
+                self.refuse_task(task, bytes);
+            } else {
+                self.assign(task, worker, None);
+            }
             return true;
         }
         false
+    }
+
+    /// If a task's arguments and those of its inputs that only the scheduler has do not fit into a
+    /// message: their bytes.
+    fn too_large(&self, task: TaskIdx) -> Option<usize> {
+        let record = &self.tasks[task];
+        if record.inputs.len() < TASK_BYTES / INLINE_LIMIT {
+            // Larger arguments are refused when they are submitted.
+            return None;
+        }
+        let only_here = record.inputs.iter().filter_map(|input| self.object(*input).there());
+        let only_here = only_here.filter(|there| there.copy == WorkerIdx::NONE);
+        let bytes = only_here.map(|there| there.size as usize).sum::<usize>()
+            + (record.args.end - record.args.start) as usize;
+        (bytes > TASK_BYTES).then_some(bytes)
+    }
+
+    fn refuse_task(&mut self, task: TaskIdx, bytes: usize) {
+        let message = format!(
+            "its arguments and the small values that were put for it have {bytes} bytes together; \
+             {TASK_BYTES} are the most: put them together into fewer and larger values"
+        );
+        self.tasks[task].state = State::Waiting { missing: 0 };
+        self.fail(task, FailureKind::Refused { message });
     }
 
     /// The task of a job that comes first, of those for which there may be room: in which queues of
@@ -178,9 +210,17 @@ impl Core {
     fn cheapest(&self, wish: &Wish) -> Option<WorkerIdx> {
         let (holders, bytes, objects) = self.holders_of_inputs(wish.task);
         let cost = |worker: WorkerIdx, here: u64, objects_here: u64| {
-            let moved_us = (bytes - here).saturating_mul(1_000_000) / self.config.bandwidth.max(1);
-            let asked_us = if objects > objects_here { FETCH_US } else { 0 };
-            moved_us + asked_us + self.workers[worker].wait_us()
+            let record = &self.workers[worker];
+            let slow_us = wish.expected_us * record.pace().saturating_sub(1000) / 1000;
+            if objects == objects_here {
+                return slow_us + record.wait_us();
+            }
+            // What is on its way there comes with what comes before it; the rest comes after.
+            let (coming, objects_coming) = self.on_their_way(worker, wish.task);
+            let moved_us = self.transfer_us(worker, bytes.saturating_sub(here + coming));
+            let asked_us = if objects > objects_here + objects_coming { FETCH_US } else { 0 };
+            let queue_us = self.transfer_us(worker, record.incoming);
+            slow_us + moved_us + asked_us + record.wait_us().max(queue_us)
         };
         let mut best: Option<(u64, WorkerIdx)> = None;
         for (worker, here, objects_here) in holders {
@@ -266,13 +306,13 @@ impl Core {
         if wish.root && !policies.hold_back_roots {
             return true;
         }
-        let ahead = if wish.root { 1 } else { 2 };
+        let ahead = if wish.root || record.is_slow() { 1 } else { 2 };
         if record.load + wish.millicores <= ahead * capacity {
             return true;
         }
         policies.batch_small
             && record.assigned.len() as u64 * 1000 < TASKS_A_SLOT * capacity
-            && (record.work_us + wish.expected_us) * 1000 <= AHEAD_US * capacity
+            && (record.work_us + wish.expected_us) * record.pace() <= AHEAD_US * capacity
     }
 }
 

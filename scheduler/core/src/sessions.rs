@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) graph: Vec<TaskIdx>,
     /// What it will be told at the end of the round.
     pub(crate) ends: Vec<(ObjectId, Outcome)>,
+    /// Bytes of the values in `ends`.
+    pub(crate) end_bytes: usize,
     /// It stands in the list of sessions to tell.
     pub(crate) listed: bool,
 }
@@ -58,6 +60,7 @@ impl Session {
             held: 0,
             graph: Vec::new(),
             ends: Vec::new(),
+            end_bytes: 0,
             listed: false,
         }
     }

@@ -54,7 +54,7 @@ impl Core {
         });
         // Two idle workers share what one loaded worker has; the rest is asked for in later rounds.
         for task in tasks.into_iter().take(waiting.div_ceil(2)) {
-            if self.is_worth_moving(task, thief, wait_us) {
+            if self.is_worth_moving(task, victim, thief, wait_us) {
                 self.ask_back(task, victim);
                 if self.tasks[task].flags.has(Flags::RETRACTING) {
                     self.thieves.insert(task, thief);
@@ -80,9 +80,21 @@ impl Core {
         can_go
     }
 
-    fn is_worth_moving(&self, task: TaskIdx, thief: WorkerIdx, wait_us: u64) -> bool {
+    fn is_worth_moving(
+        &self,
+        task: TaskIdx,
+        victim: WorkerIdx,
+        thief: WorkerIdx,
+        wait_us: u64,
+    ) -> bool {
         if self.tasks[task].flags.has(Flags::BLOCKED | Flags::MOVED) || !self.could_run(task, thief)
         {
+            return false;
+        }
+        // A slow thief may take longer than the task waits and runs where it is.
+        let expected_us = u64::from(self.functions.get(self.tasks[task].function).expected_us());
+        let runs_us = |worker: WorkerIdx| expected_us * self.workers[worker].pace() / 1000;
+        if runs_us(thief) > wait_us + runs_us(victim) {
             return false;
         }
         let missing = self.tasks[task].inputs.iter().filter_map(|input| {
@@ -91,6 +103,6 @@ impl Core {
             (!here).then_some(there.size)
         });
         let bytes: u64 = missing.sum();
-        bytes.saturating_mul(1_000_000) / self.config.bandwidth.max(1) < wait_us
+        self.transfer_us(thief, bytes) < wait_us
     }
 }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 
 use crate::action::Action;
+use crate::assign::TASK_BYTES;
 use crate::clients::unknown_object;
 use crate::core::{Blob, Core};
 use crate::holders::{GRAPH, HOLDS, WANTS};
@@ -62,6 +63,16 @@ impl Core {
     fn check_batch(&mut self, session: SessionIdx, batch: &GraphBatch) -> Result<(), String> {
         batch.validate().map_err(|error| error.to_string())?;
         self.check_name(session, batch.job, batch.lane)?;
+        if batch.args.len() > TASK_BYTES
+            && let Some((id, .., args)) =
+                batch.rows_with_parts().find(|(.., args)| args.len() > TASK_BYTES)
+        {
+            let n = args.len();
+            return Err(format!(
+                "the arguments of {id} have {n} bytes; {TASK_BYTES} are the most: put large values, \
+                 and give the task what that returns"
+            ));
+        }
         let functions = self.sessions[session].functions.len() as u32;
         if let Some(row) = batch.rows.iter().find(|row| row.function >= functions) {
             return Err(format!("the session has not described its function {}", row.function));

@@ -4,8 +4,12 @@ use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::worker::{Assignment, WorkerSpec, WorkerStatus};
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 
+use rustc_hash::FxHashMap;
+
 use crate::drain::Drain;
+use crate::objects::ObjRef;
 use crate::options::Demand;
+use crate::pace::Fetch;
 use crate::slab::{FnIdx, TaskIdx, WorkerIdx};
 
 /// What is sent ahead to a slot, in microseconds of work.
@@ -32,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) reserved: u64,
     /// Bytes that are on their way there from other workers.
     pub(crate) incoming: u64,
+    /// The objects of those that come for the sake of its tasks.
+    pub(crate) fetching: FxHashMap<ObjRef, Fetch>,
     pub(crate) status: WorkerStatus,
     /// Bytes of objects that came to lie there since it last told its status.
     pub(crate) stored_since: u64,
@@ -62,6 +68,8 @@ pub(crate) struct Worker {
 pub(crate) struct Outbox {
     pub(crate) functions: Vec<(u32, FunctionSpec)>,
     pub(crate) assign: Vec<Assignment>,
+    /// What the arguments and values in `assign` take, in bytes.
+    pub(crate) assign_bytes: usize,
     /// How many tasks the last message assigned.
     pub(crate) assigned_last: usize,
     pub(crate) retract: Vec<(TaskId, u32)>,
@@ -87,6 +95,7 @@ impl Worker {
             named: Vec::new(),
             reserved: 0,
             incoming: 0,
+            fetching: FxHashMap::default(),
             status: WorkerStatus::default(),
             stored_since: 0,
             stuck: 0,
@@ -115,7 +124,11 @@ impl Worker {
 
     /// How long a new task would wait for a slot, in microseconds.
     pub(crate) fn wait_us(&self) -> u64 {
-        if self.load < self.capacity() { 0 } else { self.work_us * 1000 / self.capacity().max(1) }
+        if self.load < self.capacity() {
+            0
+        } else {
+            self.work_us * self.pace() / self.capacity().max(1)
+        }
     }
 
     /// Whether it was told of a function; from now on it was.
@@ -164,10 +177,12 @@ impl Worker {
             return LoadIndex::LEVELS as u8 - 1;
         }
         if self.load < capacity {
-            return (self.load * u64::from(LoadIndex::FULL) / capacity) as u8;
+            let level = (self.load * u64::from(LoadIndex::FULL) / capacity) as u8;
+            // A slow one comes after others that have a slot free.
+            return if self.is_slow() { (level + LoadIndex::FULL) / 2 } else { level };
         }
         // Two steps for every doubling of the work that waits.
-        let wait = (self.work_us * 1000 / capacity) | 1;
+        let wait = (self.work_us * self.pace() / capacity) | 1;
         let log = wait.ilog2();
         let half = if log > 0 { (wait >> (log - 1) & 1) as u32 } else { 0 };
         (u32::from(LoadIndex::FULL) + 2 * log + half).min(LoadIndex::LEVELS as u32 - 2) as u8
