@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use manyhands::Cluster;
 
 use crate::commands::{
-    cancel, completions, drain, explain, graph, jobs, logs, objects, run, status, tasks, workers,
+    cancel, completions, drain, explain, graph, jobs, logs, objects, run, scheduler, status, tasks,
+    worker, workers,
 };
 use crate::failure::Failure;
 
@@ -27,6 +28,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Scheduler(Box<scheduler::Scheduler>),
+    Worker(Box<worker::Worker>),
     Status(status::Status),
     Workers(workers::Workers),
     Tasks(tasks::Tasks),

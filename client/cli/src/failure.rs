@@ -13,6 +13,9 @@ pub(crate) enum Failure {
     /// Nobody said which cluster.
     #[error("no cluster is named")]
     NoAddress,
+    /// Nobody said which scheduler.
+    #[error("no scheduler is named")]
+    NoScheduler,
     /// The cluster, or what was asked of it.
     #[error(transparent)]
     Client(#[from] manyhands::Error),
@@ -45,6 +48,11 @@ impl Failure {
                                    clients, or give it with --address"
                     .to_owned()
             }
+            Failure::NoScheduler => {
+                "write the line that the scheduler printed for workers: manyhands \
+                                     worker manyhands://TOKEN@HOST:PORT"
+                    .to_owned()
+            }
             Failure::Unknown { hint, .. } => hint.clone(),
             Failure::Ambiguous { .. } => "write more of it".to_owned(),
             Failure::File { .. } | Failure::Value { .. } | Failure::Client(_) => return None,
@@ -69,7 +77,7 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
-            Failure::Value { .. } | Failure::NoAddress => 2,
+            Failure::Value { .. } | Failure::NoAddress | Failure::NoScheduler => 2,
             _ => 1,
         }
     }

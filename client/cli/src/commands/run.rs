@@ -15,6 +15,7 @@ use clap::Args;
 use manyhands::{Client, Handle, Lazy, Slice};
 
 use crate::cli::{Connect, Shown};
+use crate::commands::{label, named};
 use crate::failure::Failure;
 use crate::order::{self, Order};
 use crate::units::{Bytes as Size, Span};
@@ -212,21 +213,4 @@ fn variable(text: &str) -> Result<(Bytes, Bytes), Failure> {
         return Err(Failure::value("--env", format!("{text:?} names no variable")));
     }
     Ok((Bytes::from(name.to_owned()), value.into()))
-}
-
-fn named(text: &str) -> Result<(String, f64), String> {
-    let (name, amount) = text.split_once('=').unwrap_or((text, "1"));
-    match amount.parse::<f64>() {
-        Ok(amount) if amount >= 0.0 && amount.is_finite() && !name.is_empty() => {
-            Ok((name.to_owned(), amount))
-        }
-        _ => Err("gpu=2 was expected: a name and a number".to_owned()),
-    }
-}
-
-pub(crate) fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("zone=b was expected: a key and a value".to_owned()),
-    }
 }
