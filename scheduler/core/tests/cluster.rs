@@ -300,6 +300,39 @@ fn a_drain_counts_no_attempt() {
     assert_eq!(outcomes(&b.round()).len(), 1, "the first crash is one too many");
 }
 
+#[test]
+fn a_lost_worker_takes_only_what_is_nowhere_else() {
+    let mut b = Bench::new(&[]);
+    let labels = |name: &str| vec![("only".to_owned(), name.to_owned())];
+    for (worker, name) in [(0, "a"), (1, "b"), (2, "c")] {
+        let spec = WorkerSpec { labels: labels(name), ..spec(4) };
+        b.event(Event::WorkerJoined { worker: WorkerId(worker), spec });
+    }
+    let on = |name| TaskOptions { labels: labels(name), ..TaskOptions::default() };
+    // Two results on the first worker, of which the second has fetched one; the third needs both.
+    b.submit(1, batch(1, 0).with(on("a")).tasks(2, HELD));
+    assert_eq!(b.placed(), [(0, 0, 0), (0, 1, 0)]);
+    b.end(0, task(1, 0), 0, 1 << 20);
+    b.end(0, task(1, 1), 0, 1 << 20);
+    b.submit(1, batch(1, 2).with(on("b")).task(HELD, &[0]).with(on("c")).task(HELD, &[0, 1]));
+    assert_eq!(b.placed(), [(1, 2, 0), (2, 3, 0)]);
+    b.worker(1, FromWorker::Copied { objects: vec![object(1, 0)] });
+    b.event(Event::WorkerLost { worker: WorkerId(0) });
+    let spec = WorkerSpec { labels: labels("a"), ..spec(4) };
+    b.event(Event::WorkerJoined { worker: WorkerId(3), spec });
+    assert_eq!(b.placed(), [(3, 1, 1)], "the one that nobody else has");
+    let (object_0, message) = (object(1, 0), "worker-0 is gone".into());
+    let missing = FromWorker::Missing { task: task(1, 3), attempt: 0, object: object_0, message };
+    b.worker(2, missing);
+    assert!(b.placed().is_empty(), "it waits for the other input");
+    b.end(3, task(1, 1), 1, 1 << 20);
+    let (worker, assignment) = assignments(&b.round()).remove(0);
+    assert_eq!((worker, assignment.task), (WorkerId(2), task(1, 3)));
+    let at = |worker| InputPlace::Peers { workers: vec![WorkerId(worker)], size: 1 << 20 };
+    assert_eq!(assignment.inputs[0].place, at(1));
+    assert_eq!(assignment.inputs[1].place, at(3));
+}
+
 /// A task on worker 1 whose input is on worker 0.
 fn with_a_remote_input(b: &mut Bench) {
     let labels = vec![("only".to_owned(), "here".to_owned())];

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use manyhands_proto::client::{FromClient, Outcome, PutPlace, Stream};
 use manyhands_proto::inspect::Question;
@@ -476,6 +476,10 @@ struct Oracle {
     /// Those that were away before the last round began to fill.
     known_away: Vec<u32>,
     told: BTreeMap<ObjectId, Outcome>,
+    /// Who has what, as far as the scheduler has been told.
+    copies_at: BTreeSet<(ObjectId, u32)>,
+    /// Results that are too large for the scheduler to keep.
+    large: BTreeSet<ObjectId>,
     /// How often each task ended well.
     ended: BTreeMap<TaskId, u32>,
     next_worker: u32,
@@ -485,6 +489,7 @@ impl Oracle {
     fn new(bench: Bench, random: u64, faults: Faults) -> Oracle {
         let running = (0..3).map(|worker| (worker, Vec::new())).collect();
         let (copies, away, known_away, told, ended) = Default::default();
+        let (copies_at, large) = Default::default();
         let next_worker = 3;
         Oracle {
             bench,
@@ -495,6 +500,8 @@ impl Oracle {
             away,
             known_away,
             told,
+            copies_at,
+            large,
             ended,
             next_worker,
         }
@@ -513,7 +520,16 @@ impl Oracle {
         for (object, outcome) in outcomes(&actions) {
             self.told.insert(object, outcome);
         }
+        for (worker, message) in told(&actions) {
+            if let ToWorker::Free { objects } = message {
+                self.copies_at.retain(|(object, at)| *at != worker || !objects.contains(object));
+            }
+        }
         for (worker, assignment) in assignments(&actions) {
+            let object = assignment.task.object(0);
+            let somewhere = self.copies_at.range((object, 0)..=(object, u32::MAX)).next();
+            let kept = self.large.contains(&object) && somewhere.is_some();
+            assert!(!kept, "{object} is made again though it is at {somewhere:?}");
             let away = self.away.contains(&worker.0) && self.known_away.contains(&worker.0);
             assert!(!away, "nothing new goes to a worker that is away");
             self.running.get_mut(&worker.0).expect("it is there").push(assignment);
@@ -560,6 +576,7 @@ impl Oracle {
             assert_eq!(kept.map(|kept| kept.len()), Some(0), "nothing is left behind");
         }
         self.copies.retain(|(target, ..)| *target != worker);
+        self.copies_at.retain(|(_, at)| *at != worker);
         self.away.retain(|away| *away != worker);
         self.bench.event(Event::WorkerLost { worker: WorkerId(worker) });
     }
@@ -569,6 +586,11 @@ impl Oracle {
         self.next_worker += 1;
         self.running.insert(worker, Vec::new());
         self.bench.event(Event::WorkerJoined { worker: WorkerId(worker), spec: spec(2) });
+    }
+
+    fn copied(&mut self, worker: u32, objects: Vec<ObjectId>) {
+        self.copies_at.extend(objects.iter().map(|object| (*object, worker)));
+        self.bench.worker(worker, FromWorker::Copied { objects });
     }
 
     fn is_there(&self, worker: WorkerId) -> bool {
@@ -611,7 +633,7 @@ impl Oracle {
         let Some((target, object, workers)) = self.copies.pop() else { return false };
         let there = workers.iter().any(|worker| self.is_there(*worker));
         if there && (self.faults != Faults::All || self.chance(4) > 0) {
-            self.bench.worker(target, FromWorker::Copied { objects: vec![object] });
+            self.copied(target, vec![object]);
         } else {
             let message = "it is not there".into();
             self.bench.worker(target, FromWorker::CopyFailed { object, message });
@@ -641,13 +663,19 @@ impl Oracle {
             fetched.push(object);
         }
         if !fetched.is_empty() {
-            self.bench.worker(worker, FromWorker::Copied { objects: fetched });
+            self.copied(worker, fetched);
         }
         if self.faults == Faults::All && self.chance(20) == 0 {
             self.bench.fail(worker, task, attempt, failure(false));
         } else {
             let size = [8, 5_000, 1 << 20][self.chance(3) as usize];
             self.bench.end(worker, task, attempt, size);
+            self.copies_at.insert((task.object(0), worker));
+            if size > 1024 {
+                self.large.insert(task.object(0));
+            } else {
+                self.large.remove(&task.object(0));
+            }
             *self.ended.entry(task).or_default() += 1;
         }
         true
