@@ -70,6 +70,11 @@ impl Core {
             self.tasks[task].flags.clear(Flags::STOPPING);
             self.stops.remove(&task);
         }
+        if self.tasks[task].flags.has(Flags::HAS_FAILED)
+            && let Some(history) = self.history.get_mut(&task)
+        {
+            history.misses = 0;
+        }
         for (index, output) in (0..).zip(outputs) {
             self.on_output_made(ObjRef { task, index }, worker, output);
         }
