@@ -9,6 +9,7 @@ use manyhands_proto::link::{Reply, Request};
 use manyhands_proto::value::ObjectMeta;
 use quinn::RecvStream;
 
+use super::chunks::lacks;
 use super::error::FetchError;
 use super::fetch::Fetch;
 use super::node::Node;
@@ -43,11 +44,15 @@ async fn exchange(
     let connection = node.links.get(worker).await.map_err(Asked::Unreachable)?;
     let (mut send, mut recv) = in_time(connection.open_bi()).await?;
     let (wanted, meta) = fetch.wanted();
-    let request = Request::Get { key: fetch.want.key, asker: node.me(), meta, wanted };
+    let request =
+        Request::Get { key: fetch.want.key, asker: node.me(), meta, wanted: wanted.clone() };
     wire::send(&mut send, &request).await?;
     let _ = send.finish();
     match wire::receive(&mut recv, META_FRAME).await? {
         Reply::Bytes { chunk, size, meta, others } => {
+            if !lacks(&wanted, chunk) {
+                return Err(Asked::Corrupt("a chunk that was not asked for".to_owned()));
+            }
             fetch.learn(others, node);
             take(node, fetch, id, recv, chunk, size, meta).await
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,10 +74,14 @@ impl Links {
     }
 
     /// A connection to a peer: the one that there is, or a new one.
-    pub(super) async fn get(&self, worker: WorkerId) -> Result<Connection, String> {
+    pub(super) async fn get(&self, worker: WorkerId) -> Result<Line, String> {
         let link = self.lock().get(&worker).cloned();
         let link = link.ok_or_else(|| format!("{worker} is not known here (any more)"))?;
-        link.touch();
+        let connection = self.connection(&link).await?;
+        Ok(Line { connection, link })
+    }
+
+    async fn connection(&self, link: &Link) -> Result<Connection, String> {
         let mut dialled = link.dialled.lock().await;
         if let Some(connection) = dialled.connection.as_ref().filter(|c| is_open(c)) {
             return Ok(connection.clone());
@@ -119,13 +124,36 @@ impl Links {
 
     /// Closes connections that nobody has used for so long.
     pub(super) fn close_idle(&self, keep: Duration) {
-        let idle = |link: &&Arc<Link>| link.used().elapsed() > keep;
-        let idle: Vec<_> = self.lock().values().filter(idle).cloned().collect();
-        idle.iter().for_each(|link| link.close());
+        for link in self.lock().values() {
+            // Whoever uses it holds it too.
+            if Arc::strong_count(link) == 1 && link.used().elapsed() > keep {
+                link.close();
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, Arc<Link>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in use: it is not closed for being idle.
+pub(super) struct Line {
+    connection: Connection,
+    link: Arc<Link>,
+}
+
+impl Deref for Line {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.link.touch();
     }
 }
 

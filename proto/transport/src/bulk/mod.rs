@@ -143,8 +143,8 @@ impl Bulk {
         }
     }
 
-    /// Fetches an object or program into `sink`, and then calls `done`, on a thread of this node's,
-    /// which it must not block. It is queued if others are before it.
+    /// Fetches an object or program into `sink`, and then calls `done`: never within this call, but on
+    /// a thread of this node's, which it must not block. It is queued if others are before it.
     pub fn fetch(
         &self,
         want: Want,

@@ -19,11 +19,14 @@ use super::error::Named;
 use super::fetch::{Fetch, Given};
 use super::node::Node;
 use super::shelves::Held;
-use super::wire::{self, CODE_DONE, CODE_REFUSED, META_FRAME, WireError, in_time};
+use super::wire::{self, CODE_DONE, CODE_REFUSED, META_FRAME, STALL, WireError, in_time};
+use crate::link::Refusals;
 use crate::quic;
 
 /// Handshakes under way, above which a peer must show that its address is its own.
 const HANDSHAKES: usize = 64;
+/// Handshakes under way, above which nobody new is let in.
+const HANDSHAKES_MOST: usize = 1024;
 /// How long a request waits for its turn, or for a chunk that is still to come, before it is told to
 /// come again later.
 const WAIT: Duration = Duration::from_secs(2);
@@ -34,35 +37,48 @@ const SLOT_FOR: Duration = Duration::from_secs(1);
 
 /// Takes connections until the endpoint is closed.
 pub(super) async fn serve(node: Arc<Node>) {
-    let handshakes = Arc::new(());
+    let (handshakes, refusals) = (Arc::new(()), Arc::new(Refusals::default()));
     while let Some(incoming) = node.endpoint.accept().await {
         let pending = Arc::strong_count(&handshakes) - 1;
-        if node.endpoint.open_connections() >= node.config.connections {
+        let crowded = node.endpoint.open_connections() >= node.config.connections;
+        if crowded || pending >= HANDSHAKES_MOST {
+            refusals.note(incoming.remote_address(), &"too many connections at one time");
             incoming.refuse();
         } else if pending >= HANDSHAKES && incoming.may_retry() {
             // Says so only of those who have not: they come again with the proof.
             let _ = incoming.retry();
         } else {
-            tokio::spawn(begin(node.clone(), incoming, handshakes.clone()));
+            let (node, refusals, handshake) = (node.clone(), refusals.clone(), handshakes.clone());
+            tokio::spawn(async move {
+                let from = incoming.remote_address();
+                match tokio::time::timeout(STALL, meet(&node, incoming)).await {
+                    Ok(Ok((connection, role))) => {
+                        drop(handshake);
+                        requests(node, connection, role).await;
+                    }
+                    Ok(Err(error)) => refusals.note(from, &error),
+                    Err(_) => refusals.note(from, &"it did not introduce itself in time"),
+                }
+            });
         }
     }
 }
 
-async fn begin(node: Arc<Node>, incoming: Incoming, handshake: Arc<()>) {
-    let address = incoming.remote_address();
-    let connection = match incoming.await {
-        Ok(connection) => connection,
-        Err(error) => return log::debug!("{address} was refused: {error}"),
+/// Handshake and hellos: who it is.
+async fn meet(node: &Node, incoming: Incoming) -> Result<(Connection, Role), String> {
+    let connection = incoming.await.map_err(|error| error.to_string())?;
+    let refuse = |message: String| {
+        connection.close(CODE_REFUSED, message.as_bytes());
+        message
     };
-    drop(handshake);
-    let Some(role) = quic::role_of(&connection, &node.config.token) else {
-        return connection.close(CODE_REFUSED, b"no key of this cluster");
-    };
-    if let Err(error) = wire::be_greeted(&connection, &node.hello).await {
-        log::warn!("{address} was refused: {error}");
-        return connection.close(CODE_REFUSED, error.to_string().as_bytes());
+    let role = quic::role_of(&connection, &node.config.token);
+    let role = role.ok_or_else(|| refuse("its key is of no role".to_owned()))?;
+    let hello = wire::be_greeted(&connection, &node.hello).await;
+    let hello = hello.map_err(|error| refuse(error.to_string()))?;
+    if hello.role != role {
+        return Err(refuse(format!("a {role:?} cannot act as a {:?}", hello.role)));
     }
-    requests(node, connection, role).await;
+    Ok((connection, role))
 }
 
 /// Answers the requests of a connection until it ends. How many there are at one time is bounded by
@@ -224,7 +240,13 @@ impl Get<'_> {
                         fetch.returned(chunk);
                         return self.later(others).await;
                     };
-                    let sending = self.send_some(fetch, chunks, chunk, meta, others);
+                    let (at, length) = (chunks.offset(chunk), chunks.length(chunk));
+                    let Ok(first) = read(fetch, at, at + length) else {
+                        // This sink cannot give before it has all.
+                        return self.later(others).await;
+                    };
+                    let sending =
+                        self.send_some(fetch, at + length, (at, first), chunk, meta, others);
                     let sent = slot.during(sending).await;
                     if sent.is_err() {
                         fetch.returned(chunk);
@@ -244,14 +266,12 @@ impl Get<'_> {
     async fn send_some(
         &mut self,
         fetch: &Fetch,
-        chunks: Chunks,
+        end: u64,
+        (mut at, mut piece): (u64, Bytes),
         chunk: u32,
         meta: ObjectMeta,
         others: &[WorkerId],
     ) -> Result<(), WireError> {
-        let mut at = chunks.offset(chunk);
-        let end = at + chunks.length(chunk);
-        let mut piece = read(fetch, at, end)?;
         self.announce(chunk, meta, others.to_vec()).await?;
         loop {
             at += piece.len() as u64;

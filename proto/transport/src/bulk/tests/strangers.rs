@@ -225,7 +225,7 @@ fn what_cannot_be_is_not_believed() {
     let lies: [(&str, Arc<Lie>); 8] = [
         ("another size", Arc::new(move |_| (bytes_of(0, size + 1, size + 1), 10))),
         ("two sizes", Arc::new(move |_| (bytes_of(0, size, 1), 10))),
-        ("a chunk beyond the end", Arc::new(move |_| (bytes_of(3, size, size), 10))),
+        ("a chunk that was not asked for", Arc::new(move |_| (bytes_of(3, size, size), 10))),
         ("too few bytes", Arc::new(move |_| (bytes_of(2, size, size), 4))),
         ("too many bytes", Arc::new(move |_| (bytes_of(2, size, size), 6))),
         (
