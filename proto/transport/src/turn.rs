@@ -52,7 +52,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let watched = daemon.poll_fd().map(|fd| fd.try_clone_to_owned()).transpose()?;
-    let watched = watched.map(|fd| AsyncFd::with_interest(fd, Interest::READABLE)).transpose()?;
+    let watched = watched.map(watch).transpose()?;
     let mut unread = false;
     let mut stop = pin!(stop);
     let mut alarm = Alarm { clock, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), due: None };
@@ -76,6 +76,14 @@ pub async fn run(
         Poll::Pending
     })
     .await
+}
+
+/// Has the runtime look at a descriptor.
+fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` always gives the same descriptor, and keeps it open as long as it lives:
+    // the result owns it, and takes it from the runtime before it closes it.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    watched.map_err(|error| error.into_parts().1)
 }
 
 /// Whether something has come since the last call. The runtime tells only changes, so the caller has

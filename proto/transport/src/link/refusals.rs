@@ -24,24 +24,49 @@ struct Told {
 impl Refusals {
     /// Somebody was refused.
     pub fn note(&self, from: SocketAddr, why: &dyn Display) {
+        if let Some(line) = self.line(from, why, Instant::now()) {
+            log::warn!("{line}");
+        }
+    }
+
+    /// The line that is due, if one is.
+    fn line(&self, from: SocketAddr, why: &dyn Display, now: Instant) -> Option<String> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.total += 1;
-        if told.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+        if told.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             told.untold += 1;
-            return;
+            return None;
         }
-        told.last = Some(Instant::now());
-        let untold = std::mem::take(&mut told.untold);
-        drop(told);
-        if untold == 0 {
-            log::warn!("refused {from}: {why}");
-        } else {
-            log::warn!("refused {from}: {why} (and {untold} others since the last such line)");
-        }
+        told.last = Some(now);
+        Some(match std::mem::take(&mut told.untold) {
+            0 => format!("refused {from}: {why}"),
+            untold => {
+                format!("refused {from}: {why} (and {untold} others since the last such line)")
+            }
+        })
     }
 
     /// How many were refused.
     pub fn total(&self) -> u64 {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_strangers_is_one_line_in_ten_seconds() {
+        let (refusals, start) = (Refusals::default(), Instant::now());
+        let from = ([127, 0, 0, 1], 7).into();
+        let first = refusals.line(from, &"no key", start).unwrap();
+        assert_eq!(first, "refused 127.0.0.1:7: no key");
+        for _ in 0..10_000 {
+            assert_eq!(refusals.line(from, &"no key", start + INTERVAL / 2), None);
+        }
+        let next = refusals.line(from, &"no key", start + INTERVAL).unwrap();
+        assert!(next.ends_with("(and 10000 others since the last such line)"), "{next}");
+        assert_eq!(refusals.total(), 10_002);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use manyhands_proto::frame::{Hello, Role};
 use manyhands_proto::link::{Join, Open, Opened};
@@ -25,8 +25,13 @@ use crate::quic;
 
 /// Handshakes under way beyond which an address has to prove that it is real.
 const PROVE_ABOVE: usize = 16;
+/// Handshakes in a second beyond which an address has to prove that it is real: those that fail at
+/// once are never many at one time.
+const PROVE_RATE: u32 = 64;
+/// Connections at most beside those of sessions. Those that failed stay for a moment.
+const SPARE_CONNECTIONS: usize = 4096;
 /// Handshakes under way at most: the oldest one has to go for another.
-const PENDING_LIMIT: usize = 256;
+pub(super) const PENDING_LIMIT: usize = 256;
 /// Sessions at most.
 const SESSION_LIMIT: usize = 1 << 16;
 /// How long a peer may take to introduce itself.
@@ -87,17 +92,7 @@ impl Welcome {
 /// Lets peers in until the endpoint is closed. `token` is the scheduler's own, `node` its name for
 /// people.
 pub async fn serve(endpoint: Endpoint, token: Token, node: String, host: Arc<dyn Host>) {
-    let server = Arc::new(Server {
-        token,
-        hello: Hello::own(node, Role::Scheduler),
-        host,
-        refusals: Refusals::default(),
-        pending: Mutex::default(),
-        sessions: Mutex::default(),
-    });
-    while let Some(incoming) = endpoint.accept().await {
-        server.clone().meet(incoming);
-    }
+    Server::new(token, node, host).run(endpoint).await;
 }
 
 /// All that the sessions of an endpoint share.
@@ -115,6 +110,19 @@ pub(super) struct Server {
 struct Pending {
     next: u64,
     tasks: VecDeque<(u64, AbortHandle)>,
+    /// When the second began in which `unproved` addresses have come.
+    second: Option<Instant>,
+    unproved: u32,
+}
+
+impl Pending {
+    /// Whether there is so much to do that an address has to be real.
+    fn is_busy(&mut self) -> bool {
+        if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
+            (self.second, self.unproved) = (Some(Instant::now()), 0);
+        }
+        self.tasks.len() >= PROVE_ABOVE || self.unproved >= PROVE_RATE
+    }
 }
 
 #[derive(Default)]
@@ -142,14 +150,45 @@ fn refuse(message: impl Into<String>) -> Refusal {
 }
 
 impl Server {
+    pub(super) fn new(token: Token, node: String, host: Arc<dyn Host>) -> Arc<Server> {
+        Arc::new(Server {
+            token,
+            hello: Hello::own(node, Role::Scheduler),
+            host,
+            refusals: Refusals::default(),
+            pending: Mutex::default(),
+            sessions: Mutex::default(),
+        })
+    }
+
+    pub(super) async fn run(self: Arc<Self>, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            self.clone().meet(incoming, endpoint.open_connections());
+        }
+    }
+
+    /// Handshakes and introductions under way.
+    #[cfg(test)]
+    pub(super) fn handshakes(&self) -> usize {
+        lock(&self.pending).tasks.len()
+    }
+
     /// Somebody knocks. Nothing is kept for addresses that might not be real once there are several.
-    fn meet(self: Arc<Self>, incoming: Incoming) {
+    fn meet(self: Arc<Self>, incoming: Incoming, connections: usize) {
         let from = incoming.remote_address();
+        let sessions = lock(&self.sessions).by_id.len();
         let mut pending = lock(&self.pending);
-        if pending.tasks.len() >= PROVE_ABOVE && incoming.may_retry() {
-            // A retry fails only where one has been made.
-            let _ = incoming.retry();
-            return;
+        if incoming.may_retry() {
+            if pending.is_busy() {
+                // A retry fails only where one has been made.
+                let _ = incoming.retry();
+                return;
+            }
+            pending.unproved += 1;
+        }
+        if connections > sessions + SPARE_CONNECTIONS {
+            incoming.ignore();
+            return self.refusals.note(from, &"too many connections at one time");
         }
         let connecting = match incoming.accept() {
             Ok(connecting) => connecting,

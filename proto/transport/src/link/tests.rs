@@ -2,4 +2,5 @@
 
 mod relay;
 mod sessions;
+mod strangers;
 mod support;

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::relay::Relay;
 use super::support::*;
-use crate::link::Status;
-use crate::mailbox::Receive;
+use crate::link::{Link, Status};
+use crate::mailbox::{Receive, Source};
 
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -82,4 +85,104 @@ async fn a_connection_that_breaks_again_and_again_loses_nothing() {
         ear.with(|heard| assert!(heard.numbers.iter().copied().eq(0..sent)));
     }
     guest.link.close("done").await;
+}
+
+#[tokio::test]
+async fn a_session_ends_on_both_sides_when_its_grace_is_over() {
+    let (inn, at) = start(Duration::from_millis(300));
+    let relay = Relay::start(at).await;
+    let guest = open(client_dial(relay.address, "a")).await.unwrap();
+    relay.deaf(true);
+    let session = guest.session;
+    let history = inn.until("the loss", |it| it.len() == 3).await;
+    let why = "it was not heard for 0.3 s".to_owned();
+    assert_eq!(history[1..], [Happened::Away(session), Happened::Lost(session, why)]);
+    guest.ear.until("the end", |heard| !heard.closed.is_empty()).await;
+    guest.ear.with(|heard| {
+        assert_eq!(heard.closed.len(), 1);
+        assert!(heard.closed[0].contains("no way back for 0.3 s"), "{:?}", heard.closed);
+    });
+}
+
+#[tokio::test]
+async fn a_link_that_comes_back_too_late_is_told_so() {
+    let (inn, at) = start(GRACE);
+    let relay = Relay::start(at).await;
+    let guest = open(client_dial(relay.address, "a")).await.unwrap();
+    relay.deaf(true);
+    inn.until("the break", |it| it.len() == 2).await;
+    // It is not worth waiting for, and cannot be told.
+    inn.room(guest.session).outbox.closed("enough");
+    let history = inn.until("the loss", |it| it.len() == 3).await;
+    assert_eq!(history[2], Happened::Lost(guest.session, "enough".to_owned()));
+    relay.deaf(false);
+    guest.ear.until("the end", |heard| !heard.closed.is_empty()).await;
+    guest.ear.with(|heard| assert!(heard.closed[0].contains("no such session"), "{heard:?}"));
+}
+
+#[tokio::test]
+async fn a_client_whose_address_changes_goes_on() {
+    let (inn, at) = start(GRACE);
+    let relay = Relay::start(at).await;
+    let guest = open(client_dial(relay.address, "a")).await.unwrap();
+    let room = inn.room(guest.session);
+    for round in 1..=5 {
+        relay.move_house();
+        guest.outbox.receive(numbers(0..10));
+        room.ear.until("what the client said", |heard| heard.numbers.len() == round * 10).await;
+        room.outbox.receive(numbers(0..10));
+        guest.ear.until("the answer", |heard| heard.numbers.len() == round * 10).await;
+    }
+    assert_eq!(*inn.history.borrow(), [Happened::Begun(guest.session)], "no break was needed");
+}
+
+/// Has more to say whenever it is asked.
+struct Endless {
+    asked: AtomicU64,
+    until: u64,
+}
+
+impl Source<Message> for Endless {
+    fn drain(&self, out: &mut Vec<Message>) {
+        let number = self.asked.load(Ordering::SeqCst);
+        if number < self.until {
+            out.push((number, Bytes::from(vec![3; 1 << 20])));
+            self.asked.store(number + 1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_is_not_asked_while_the_other_side_does_not_listen() {
+    let (inn, at) = start(GRACE);
+    let relay = Relay::start(at).await;
+    let source = Arc::new(Endless { asked: AtomicU64::new(0), until: 60 });
+    let ear = Ear::new();
+    let dial = client_dial(relay.address, "a");
+    let (link, opened) =
+        Link::open::<Message, Message>(dial, source.clone(), ear.clone()).await.unwrap();
+    let manyhands_proto::link::Opened::Client { session, .. } = opened else { panic!() };
+    relay.deaf(true);
+    link.poke();
+    let up = link.status();
+    assert!(matches!(link.changed(up).await, Status::Down { .. }));
+    let asked = source.asked.load(Ordering::SeqCst);
+    assert!((1..20).contains(&asked), "asked {asked} times for a MiB");
+    relay.deaf(false);
+    let room = inn.room(session);
+    room.ear.until("all of it", |heard| heard.numbers.len() == 60).await;
+    room.ear.with(|heard| assert!(heard.numbers.iter().copied().eq(0..60)));
+}
+
+#[tokio::test]
+async fn what_is_heard_is_acknowledged_though_nothing_is_said() {
+    let (inn, at) = start(GRACE);
+    let guest = open(client_dial(at, "a")).await.unwrap();
+    let room = inn.room(guest.session);
+    // More than may be unacknowledged at one time.
+    for number in 0..100 {
+        guest.outbox.send((number, Bytes::from(vec![0; 1 << 20])));
+    }
+    room.ear.until("all of it", |heard| heard.numbers.len() == 100).await;
+    room.ear.with(|heard| assert!(heard.numbers.iter().copied().eq(0..100)));
 }
