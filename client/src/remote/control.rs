@@ -17,6 +17,9 @@ use crate::error::Error;
 /// What the scheduler is told when a client goes.
 const GOODBYE: &str = "the client has ended";
 
+/// Turns of the runtime that a goodbye gets to leave.
+const LAST_TURNS: usize = 16;
+
 /// A handshake that is under way.
 pub(super) struct Dialing {
     opened: mpsc::Receiver<Result<(Link, Opened), String>>,
@@ -56,6 +59,10 @@ impl Control {
                         // Also when whoever would say so is gone.
                         let _ = stopped.await;
                         link.close(GOODBYE).await;
+                        // What the connection has to send last leaves when its task is next run.
+                        for _ in 0..LAST_TURNS {
+                            tokio::task::yield_now().await;
+                        }
                     }
                 }
             });

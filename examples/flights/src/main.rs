@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let start = Instant::now();
-    let client = Client::local()?;
+    let client = Client::start()?;
     let started = start.elapsed();
     let mut bar = Bar::default();
     let report = analyse(&client, &data, |done, all| bar.show(done, all))?;

@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let tasks = args.next().map_or(Ok(200_000), |text| text.parse())?;
     let throws = args.next().map_or(Ok(500), |text| text.parse())?;
-    let client = Client::local()?;
+    let client = Client::start()?;
 
     let darts = Darts { tasks, throws };
     let start = Instant::now();

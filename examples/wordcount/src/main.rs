@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let one_process = start.elapsed();
 
     let start = Instant::now();
-    let client = Client::local()?;
+    let client = Client::start()?;
     let answer = count(&client, &files, top)?;
     let took = start.elapsed();
 

@@ -47,7 +47,8 @@ fn render(info: &ClusterInfo) -> String {
         }
     }
     line("workers", workers);
-    line("clients", format!("{}, with {} open jobs", info.clients, info.jobs));
+    let jobs = if info.jobs == 1 { "job" } else { "jobs" };
+    line("clients", format!("{}, with {} open {jobs}", info.clients, info.jobs));
     line("cores", format!("{} of {} busy", cores(info.millicores_used), cores(info.millicores)));
     line(
         "tasks",
@@ -97,7 +98,7 @@ mod tests {
         };
         let expected = "manyhands 0.1.0, up 1 min 30 s\n\
             workers  3, 1 away\n\
-            clients  2, with 1 open jobs\n\
+            clients  2, with 1 open job\n\
             cores    2.5 of 8 busy\n\
             tasks    0 with workers, 0 ready, 0 waiting; 10 ended, 0 attempts repeated\n\
             objects  0 B of 1 GiB in memory, 0 B on disk\n";
