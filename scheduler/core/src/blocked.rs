@@ -132,7 +132,9 @@ impl Core {
             }
             let record = &self.tasks[task];
             match record.state {
-                State::Ready if self.may_help(task, stuck, worker) => return Some(task),
+                State::Ready if self.may_help(task, stuck, worker) && !self.has_orphans(task) => {
+                    return Some(task);
+                }
                 State::Waiting { .. } => {
                     next.extend(record.inputs.iter().rev().map(|input| input.task));
                 }
@@ -149,6 +151,14 @@ impl Core {
             }
         }
         None
+    }
+
+    /// Whether what an earlier attempt of a task has submitted still goes on. The next attempt waits
+    /// for it: on top of the very executor that has it below it would wait for ever.
+    fn has_orphans(&self, task: TaskIdx) -> bool {
+        let id = self.task_id(task);
+        let mut children = self.lanes.tasks_of(id.job, id.child_lane());
+        children.any(|child| !self.tasks[child].has_ended())
     }
 
     /// The tasks that a blocked one waits for, the first one last.

@@ -90,6 +90,13 @@ impl Lanes {
         self.get(lane, id.seq)
     }
 
+    /// The tasks of a lane that are known, in order.
+    pub(crate) fn tasks_of(&self, job: JobId, lane: Lane) -> impl Iterator<Item = TaskIdx> {
+        let lane = self.ids.get(&(job, lane)).map(|lane| &self.tables[*lane]);
+        let pages = lane.into_iter().flat_map(|lane| &lane.pages).flatten();
+        pages.flat_map(|page| page.tasks.iter().copied()).filter(|task| *task != TaskIdx::NONE)
+    }
+
     /// Enters a task whose number [`Lanes::can_hold`] has allowed and which is not there yet.
     pub(crate) fn set(&mut self, lane: LaneIdx, seq: u64, task: TaskIdx) {
         let table = &mut self.tables[lane];
