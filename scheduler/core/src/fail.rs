@@ -172,7 +172,13 @@ impl Core {
                         failing.push((waiter, failed.clone()));
                     }
                 }
-                ObjectState::There(there) => self.record_of_failed(object, there),
+                ObjectState::There(there) => {
+                    // Those that need it wait for it no more, and yet it goes.
+                    for user in self.users_of(object).into_iter().rev() {
+                        failing.push((user, failed.clone()));
+                    }
+                    self.record_of_failed(object, there);
+                }
                 ObjectState::Gone => {}
             }
         }
@@ -183,6 +189,17 @@ impl Core {
         if !self.tasks[task].is_alive() {
             self.loose.push(task);
         }
+    }
+
+    /// The tasks that have an object among their inputs and are with no worker. Looks at everything:
+    /// tasks that had ended well seldom fail.
+    fn users_of(&self, object: ObjRef) -> Vec<TaskIdx> {
+        if self.object(object).needed_by == 0 {
+            return Vec::new();
+        }
+        let waits = |state: &State| matches!(state, State::Waiting { .. } | State::Ready);
+        let users = self.tasks.iter().filter(|(_, task)| waits(&task.state));
+        users.filter(|(_, task)| task.inputs.contains(&object)).map(|(index, _)| index).collect()
     }
 
     /// An object of a task that failed when it was to run again for the sake of another object.

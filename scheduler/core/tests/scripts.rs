@@ -343,6 +343,35 @@ fn a_put_that_is_lost_fails_what_needs_it() {
     assert_eq!(*kind, FailureKind::LostInput { object: object(1, 0) });
 }
 
+#[test]
+fn a_task_that_cannot_run_again_takes_those_along_that_need_what_is_left_of_it() {
+    let mut b = Bench::new(&[1, 1]);
+    let place = PutPlace::Stored(WorkerId(0));
+    b.client(1, FromClient::Put { object: object(1, 0), meta: meta(1 << 20), place });
+    // Task 1 returns two objects: task 2 needs the first, task 4 the second and what task 3 returns.
+    let mut graph = batch(1, 1).task(0, &[0]).task(HELD | WANTED, &[1]).task(0, &[]);
+    graph.0.rows[0].outputs = 2;
+    graph = graph.task(HELD | WANTED, &[1, 3]);
+    graph.0.inputs[2].index = 1;
+    b.submit(1, graph);
+    b.client(1, FromClient::Release { objects: vec![object(1, 0)] });
+    b.placed();
+    let mut end = ended(task(1, 1), 0, 1000, 1 << 20);
+    if let Ok(outputs) = &mut end.result {
+        let second = outputs[0].clone();
+        outputs.push(second);
+    }
+    b.worker(0, FromWorker::Ended { ends: vec![end] });
+    b.worker(1, FromWorker::Copied { objects: vec![task(1, 1).object(1)] });
+    b.event(Event::WorkerLost { worker: WorkerId(0) });
+    let told = outcomes(&b.round());
+    let ids: Vec<_> = told.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [object(1, 4), object(1, 2)]);
+    for (_, outcome) in &told {
+        assert_eq!(failed(outcome).failure.kind, FailureKind::LostInput { object: object(1, 0) });
+    }
+}
+
 /// A small value is put, used by a task whose result another one needs, and released.
 fn put_and_used(config: Config) -> Bench {
     let mut b = Bench::with(config, &[1]);
