@@ -8,10 +8,11 @@ use std::fmt::Write;
 use std::hash::Hasher;
 
 use manyhands_proto::client::FromClient;
+use manyhands_proto::worker::ToWorker;
 use manyhands_proto::{ObjectId, SessionId, Time, WorkerId};
 use manyhands_scheduler_core as scheduler;
 use manyhands_worker_core as worker;
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::client::Client;
 use crate::cluster::members::Member;
@@ -35,6 +36,8 @@ pub struct Cluster {
     members: Vec<Member>,
     clients: Vec<Client>,
     sessions: FxHashMap<SessionId, usize>,
+    /// Objects that the scheduler has freed, and not heard to exist again: they may yet lie somewhere.
+    freed: FxHashSet<ObjectId>,
     actions: ActionLog,
     /// Sanity is checked after so many steps of a core.
     sanity_every: u32,
@@ -150,6 +153,7 @@ impl Cluster {
             members: Vec::new(),
             clients,
             sessions,
+            freed: FxHashSet::default(),
             actions: ActionLog::default(),
             sanity_every,
             steps: 0,
@@ -382,6 +386,9 @@ impl Cluster {
                 let number = worker.0 as usize;
                 if self.members[number] == Member::Over {
                     return world.fail(format!("the scheduler spoke to {worker}, which is gone"));
+                }
+                if let ToWorker::Free { objects } = &message {
+                    self.freed.extend(objects);
                 }
                 let mut out = Vec::new();
                 self.workers[number].link.send_down(message, &mut world.rng, &mut out);

@@ -138,6 +138,10 @@ impl Worker {
                 println!("{:>9} worker {} -> {action:?}", world.now.0, self.number);
             }
             self.act_one(action, world);
+            if !world.machines[self.number].runs {
+                // It has left.
+                return;
+            }
         }
         self.check_slots(world);
         self.count_bytes(world);

@@ -295,6 +295,9 @@ impl World {
     /// When a transfer that is asked for now will be done: a line carries one at a time.
     pub fn transfer(&mut self, from: usize, to: usize, size: u64) -> Time {
         let (outwards, inwards) = (&self.machines[from], &self.machines[to]);
+        if !outwards.runs {
+            return self.now + 2 * self.faults.weather.latency_us;
+        }
         let slowness = outwards.slowness.max(inwards.slowness);
         let begins = self.now.max(outwards.line.0).max(inwards.line.1);
         let ends = begins + size * slowness * 1_000_000 / self.faults.bandwidth;

@@ -168,6 +168,9 @@ impl Cluster {
         for end in ends {
             if let Some(&no) = self.world.plan.by_id.get(&end.task) {
                 self.world.record.told(no, end.attempt, worker);
+                for object in self.world.plan.objects_of(no) {
+                    self.freed.remove(&object);
+                }
             }
         }
     }
@@ -175,7 +178,7 @@ impl Cluster {
     /// A task that ended well may run again only if something of what it made was lost.
     pub(super) fn judge_reruns(&mut self) {
         for (no, before) in std::mem::take(&mut self.world.reruns) {
-            let lost = |object| !self.lies_anywhere(object);
+            let lost = |object| self.freed.contains(&object) || !self.lies_anywhere(object);
             let plan = std::rc::Rc::clone(&self.world.plan);
             let excused = self.world.machines[before].given_up
                 || self.world.is_lossy() && plan.objects_of(no).any(lost);

@@ -62,14 +62,14 @@ impl Cluster {
 
     /// A client was to send a program to a worker.
     pub(super) fn uploaded(&mut self, client: usize, worker: usize, program: u128) {
-        if self.clients[client].lost {
+        if self.clients[client].lost || self.members[worker] == Member::Over {
             return;
         }
         if self.world.machines[worker].serves() {
             return self.workers[worker].keep_program(program, &mut self.world);
         }
-        let message = format!("worker {worker} cannot be reached");
-        self.clients[client].say(FromClient::ProgramFailed { program, message }, &mut self.world);
+        // It tries again until it is told that the worker is gone.
+        self.world.after(500_000, Happening::Uploaded { client, worker, program });
     }
 
     /// What a client holds lies where the scheduler says, unless it has just been lost: then the

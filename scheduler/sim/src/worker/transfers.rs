@@ -60,11 +60,11 @@ impl Worker {
         if self.transfers.insert(object, transfer).is_some() {
             return world.fail(format!("worker {} fetches {object} twice", self.number));
         }
-        self.from_next(object, 0, world);
+        self.try_next(object, 0, world);
     }
 
     /// Turns to the next source after so many microseconds, or gives up if there is none.
-    fn from_next(&mut self, object: ObjectId, us: u64, world: &mut World) {
+    fn try_next(&mut self, object: ObjectId, us: u64, world: &mut World) {
         let Some(transfer) = self.transfers.get_mut(&object) else { return };
         let Some(source) = transfer.left.pop() else {
             self.transfers.remove(&object);
@@ -93,10 +93,10 @@ impl Worker {
         let broken = world.rng.chance(world.faults.fetch_failure);
         match heard {
             Heard::All(hash, size) if !broken => self.arrived_whole(object, hash, size, world),
-            Heard::NotThere => self.from_next(object, 0, world),
+            Heard::NotThere => self.try_next(object, 0, world),
             _ => {
                 let us = world.rng.scaled(1_000, 3_000_000);
-                self.from_next(object, us, world);
+                self.try_next(object, us, world);
             }
         }
     }
