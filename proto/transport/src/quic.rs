@@ -31,7 +31,7 @@ pub const SERVER_NAME: &str = "manyhands";
 /// kernel, and ten of these just fit into the largest datagram: above, it falls back to 1,200.
 pub const MTU_LIMIT: u16 = 6_500;
 
-/// Segments that the kernel may merge into one receive buffer.
+/// Bytes that the kernel may keep for a socket, each way.
 const SOCKET_BUFFER: usize = 4 << 20;
 
 /// How connections behave. The two sides need not agree.
@@ -128,9 +128,11 @@ pub fn bind(
     settings: &Settings,
 ) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind(address)?;
-    // The system may grant less: then more is lost and sent again.
-    let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
-    let _ = sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER);
+    // The system may grant less to whoever is not root: then more is lost and sent again.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER));
+    let _ = sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER));
     Endpoint::new(settings.endpoint(), server, socket, Arc::new(TokioRuntime))
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, ReadError, SendStream, VarInt, WriteError};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::task::consume_budget;
+use tokio::time::{sleep, timeout};
 
 use super::ends::Ending;
 use super::frames::{Frames, ReadFailure};
@@ -18,8 +19,8 @@ pub(super) const OFFENCE: VarInt = VarInt::from_u32(3);
 /// Another connection has taken the session over.
 pub(super) const TAKEN_OVER: VarInt = VarInt::from_u32(4);
 
-/// How often what was heard is acknowledged, if nothing else is said.
-const ACK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long what was heard may wait to be acknowledged, if nothing else is said.
+const ACK_DELAY: Duration = Duration::from_secs(1);
 /// How long to wait for the other side when a session ends.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
 /// Bytes of the words that a connection is closed with.
@@ -72,6 +73,8 @@ impl Channel {
 
 async fn read(line: &Line, connection: &Connection, frames: &mut Frames) -> End {
     loop {
+        // Much that has come does not keep the daemon's loop from its turn.
+        consume_budget().await;
         match frames.next().await {
             Ok(Some(body)) => {
                 if let Err(offence) = line.hear(&body) {
@@ -139,11 +142,11 @@ async fn say_goodbye(line: &Line, send: &mut SendStream, ending: &Ending) -> End
     End::Left(ending.words.clone())
 }
 
+/// Sees to it that what was heard is acknowledged in the end. No timer runs where nothing is said.
 async fn acknowledge(line: &Line) {
-    let mut ticks = interval(ACK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        line.something_heard().await;
+        sleep(ACK_DELAY).await;
         line.acknowledge_soon();
     }
 }

@@ -14,7 +14,7 @@ use crate::mailbox::{Receive, Source};
 const FRAME_FULL: usize = 1 << 20;
 
 /// Messages that may wait for a peer that does not listen. One that has more is not coming back.
-const OUTBOX_LIMIT: usize = 4 << 20;
+const OUTBOX_LIMIT: usize = 1 << 20;
 
 /// Length, array of two, acknowledgement, binary, list: all of fixed width, so that they can be
 /// filled in when the messages are there.
@@ -62,6 +62,17 @@ impl Bell {
 
     pub(super) async fn rung(&self) {
         self.0.notify.notified().await;
+    }
+
+    /// Waits until the session is to end; why.
+    pub(super) async fn ended(&self) -> &str {
+        loop {
+            if let Some(ending) = self.ending() {
+                return &ending.words;
+            }
+            // It may ring for what is to be sent, too.
+            self.rung().await;
+        }
     }
 }
 

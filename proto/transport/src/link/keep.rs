@@ -82,15 +82,6 @@ impl Keeper<'_> {
         &self,
         arriving: &mut mpsc::UnboundedReceiver<Arrival>,
     ) -> Result<Arrival, String> {
-        let over = async {
-            // A bell may ring for what is to be sent, too.
-            loop {
-                if let Some(ending) = self.line.bell().ending() {
-                    return ending.words.clone();
-                }
-                self.line.bell().rung().await;
-            }
-        };
         tokio::select! {
             biased;
             arrival = timeout(self.grace, arriving.recv()) => match arrival {
@@ -98,7 +89,7 @@ impl Keeper<'_> {
                 Ok(None) => Err("the server has stopped".to_owned()),
                 Err(_) => Err(format!("it was not heard for {} s", self.grace.as_secs_f32())),
             },
-            words = over => Err(words),
+            words = self.line.bell().ended() => Err(words.to_owned()),
         }
     }
 

@@ -7,6 +7,7 @@ use manyhands_proto::frame::FrameError;
 use manyhands_proto::session::{Resume, Session, SessionError};
 use serde::Deserialize;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::ends::{Bell, Ends, bare_ack};
 
@@ -25,6 +26,8 @@ const FRAMES_AT_ONCE: usize = 16;
 pub(super) struct Line {
     ends: Ends,
     flow: Mutex<Flow>,
+    /// Something has been heard after all had been acknowledged.
+    heard: Notify,
 }
 
 #[derive(Default)]
@@ -58,7 +61,7 @@ struct Batch<'a> {
 
 impl Line {
     pub(super) fn new(ends: Ends) -> Line {
-        Line { ends, flow: Mutex::default() }
+        Line { ends, flow: Mutex::default(), heard: Notify::new() }
     }
 
     pub(super) fn bell(&self) -> &Bell {
@@ -78,6 +81,9 @@ impl Line {
         }
         self.ends.deliver(batch.messages)?;
         let mut flow = self.flow();
+        if flow.told == flow.session.received() {
+            self.heard.notify_one();
+        }
         flow.session.receive_next();
         flow.untold_bytes += body.len();
         if flow.session.received() - flow.told >= UNTOLD_BATCHES
@@ -104,6 +110,11 @@ impl Line {
             out.push(bare_ack(flow.told));
         }
         Ok(())
+    }
+
+    /// Waits until something has been heard that has not been acknowledged at once.
+    pub(super) async fn something_heard(&self) {
+        self.heard.notified().await;
     }
 
     /// What was heard is to be acknowledged now, if it has not been.

@@ -23,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long one call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(4);
+/// How long a link that is down tries to say goodbye.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// How long [`Link::close`] waits.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -160,6 +162,13 @@ async fn begin(dialer: &Dialer, key: u128) -> Result<(Channel, Opened), DialErro
     }
 }
 
+/// A session that is to end while it is down does not try for long to say so.
+async fn give_up(bell: &Bell) -> String {
+    let words = bell.ended().await;
+    sleep(FAREWELL_LIMIT).await;
+    words.to_owned()
+}
+
 /// What keeps a session up.
 struct Upkeep {
     line: Line,
@@ -180,7 +189,12 @@ impl Upkeep {
                 End::Broken(why) => {
                     self.status.send_replace(Status::Down { since: Instant::now() });
                     log::info!("the link to the scheduler at {} broke: {why}", self.dialer.place());
-                    match self.come_back().await {
+                    let bell = self.line.bell().clone();
+                    let back = tokio::select! {
+                        back = self.come_back() => back,
+                        words = give_up(&bell) => Err(words),
+                    };
+                    match back {
                         Ok(back) => channel = back,
                         Err(words) => break words,
                     }

@@ -23,19 +23,10 @@ use super::refusals::Refusals;
 use crate::keys::Token;
 use crate::quic;
 
-/// Handshakes under way beyond which an address has to prove that it is real.
-const PROVE_ABOVE: usize = 16;
-/// Handshakes in a second beyond which an address has to prove that it is real: those that fail at
-/// once are never many at one time.
-const PROVE_RATE: u32 = 64;
 /// Connections at most beside those of sessions. Those that failed stay for a moment.
 const SPARE_CONNECTIONS: usize = 4096;
-/// Handshakes under way at most: the oldest one has to go for another.
-pub(super) const PENDING_LIMIT: usize = 256;
 /// Sessions at most.
 const SESSION_LIMIT: usize = 1 << 16;
-/// How long a peer may take to introduce itself.
-const OPENING_TIME: Duration = Duration::from_secs(5);
 /// How long a peer that is refused may take to read why.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
@@ -89,16 +80,38 @@ impl Welcome {
     }
 }
 
+/// What strangers may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Handshakes under way beyond which an address has to prove that it is real.
+    pub(super) prove_above: usize,
+    /// Handshakes in a second beyond which it has to, too: those that fail at once are never many at
+    /// one time.
+    pub(super) prove_rate: u32,
+    /// Handshakes under way at most: the oldest one has to go for another.
+    pub(super) pending: usize,
+    /// How long a peer may take to introduce itself.
+    pub(super) opening: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let opening = Duration::from_secs(5);
+        Limits { prove_above: 16, prove_rate: 64, pending: 256, opening }
+    }
+}
+
 /// Lets peers in until the endpoint is closed. `token` is the scheduler's own, `node` its name for
 /// people.
 pub async fn serve(endpoint: Endpoint, token: Token, node: String, host: Arc<dyn Host>) {
-    Server::new(token, node, host).run(endpoint).await;
+    Server::new(token, node, host, Limits::default()).run(endpoint).await;
 }
 
 /// All that the sessions of an endpoint share.
 pub(super) struct Server {
     token: Token,
     hello: Hello,
+    limits: Limits,
     pub(super) host: Arc<dyn Host>,
     refusals: Refusals,
     pending: Mutex<Pending>,
@@ -117,11 +130,11 @@ struct Pending {
 
 impl Pending {
     /// Whether there is so much to do that an address has to be real.
-    fn is_busy(&mut self) -> bool {
+    fn is_busy(&mut self, limits: &Limits) -> bool {
         if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
             (self.second, self.unproved) = (Some(Instant::now()), 0);
         }
-        self.tasks.len() >= PROVE_ABOVE || self.unproved >= PROVE_RATE
+        self.tasks.len() >= limits.prove_above || self.unproved >= limits.prove_rate
     }
 }
 
@@ -150,11 +163,17 @@ fn refuse(message: impl Into<String>) -> Refusal {
 }
 
 impl Server {
-    pub(super) fn new(token: Token, node: String, host: Arc<dyn Host>) -> Arc<Server> {
+    pub(super) fn new(
+        token: Token,
+        node: String,
+        host: Arc<dyn Host>,
+        limits: Limits,
+    ) -> Arc<Server> {
         Arc::new(Server {
             token,
             hello: Hello::own(node, Role::Scheduler),
             host,
+            limits,
             refusals: Refusals::default(),
             pending: Mutex::default(),
             sessions: Mutex::default(),
@@ -179,7 +198,7 @@ impl Server {
         let sessions = lock(&self.sessions).by_id.len();
         let mut pending = lock(&self.pending);
         if incoming.may_retry() {
-            if pending.is_busy() {
+            if pending.is_busy(&self.limits) {
                 // A retry fails only where one has been made.
                 let _ = incoming.retry();
                 return;
@@ -194,7 +213,7 @@ impl Server {
             Ok(connecting) => connecting,
             Err(error) => return self.refusals.note(from, &error),
         };
-        if pending.tasks.len() >= PENDING_LIMIT {
+        if pending.tasks.len() >= self.limits.pending {
             // Whoever is honest needs a moment only.
             if let Some((_, oldest)) = pending.tasks.pop_front() {
                 oldest.abort();
@@ -205,7 +224,7 @@ impl Server {
         pending.next += 1;
         let server = self.clone();
         let task = tokio::spawn(async move {
-            let met = timeout(OPENING_TIME, server.clone().greet(connecting, from)).await;
+            let met = timeout(server.limits.opening, server.clone().greet(connecting, from)).await;
             lock(&server.pending).tasks.retain(|(it, _)| *it != number);
             match met {
                 Ok(Ok(())) => {}

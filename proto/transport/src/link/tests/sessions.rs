@@ -186,3 +186,17 @@ async fn what_is_heard_is_acknowledged_though_nothing_is_said() {
     room.ear.until("all of it", |heard| heard.numbers.len() == 100).await;
     room.ear.with(|heard| assert!(heard.numbers.iter().copied().eq(0..100)));
 }
+
+#[tokio::test]
+async fn a_link_that_is_down_does_not_keep_whoever_closes_it() {
+    let (inn, at) = start(GRACE);
+    let relay = Relay::start(at).await;
+    let guest = open(client_dial(relay.address, "a")).await.unwrap();
+    relay.deaf(true);
+    inn.until("the break", |it| it.len() == 2).await;
+    let up = guest.link.status();
+    assert!(matches!(guest.link.changed(up).await, Status::Down { .. }));
+    guest.link.close("done").await;
+    assert_eq!(guest.link.status(), Status::Over);
+    guest.ear.with(|heard| assert_eq!(heard.closed, ["done"]));
+}

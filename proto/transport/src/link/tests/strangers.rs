@@ -16,7 +16,7 @@ use super::relay::Relay;
 use super::support::*;
 use crate::link::DialError;
 use crate::link::frames::{encode, encode_hello};
-use crate::link::serve::PENDING_LIMIT;
+use crate::link::serve::Limits;
 use crate::quic::{self, Settings};
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -306,8 +306,11 @@ fn slow() -> Settings {
 
 #[tokio::test]
 async fn half_open_handshakes_are_bounded_and_nobody_has_to_wait_for_them() {
-    const STRANGERS: usize = PENDING_LIMIT + 100;
-    let (_inn, endpoint, server) = start_with(GRACE, &slow());
+    const PENDING: usize = 40;
+    const STRANGERS: usize = 60;
+    let opening = Duration::from_secs(60);
+    let limits = Limits { pending: PENDING, opening, ..Limits::default() };
+    let (_inn, endpoint, server) = start_with(GRACE, &slow(), limits);
     let at = endpoint.local_addr().unwrap();
     // Their first words pass, and what proves that the address is real, and nothing else.
     let relay = Relay::start_for_knocks(at).await;
@@ -320,18 +323,18 @@ async fn half_open_handshakes_are_bounded_and_nobody_has_to_wait_for_them() {
         calls.push((tokio::spawn(connecting), endpoint));
     }
     within("as many handshakes as there may be", async {
-        while server.handshakes() < PENDING_LIMIT {
+        while server.handshakes() < PENDING {
             tokio::task::yield_now().await;
         }
     })
     .await;
     open(client_dial(at, "honest")).await.unwrap();
-    assert!(server.handshakes() <= PENDING_LIMIT);
+    assert!(server.handshakes() <= PENDING);
 }
 
 #[tokio::test]
 async fn a_flood_of_first_packets_leaves_next_to_nothing_behind() {
-    let (_inn, endpoint, server) = start_with(GRACE, &slow());
+    let (_inn, endpoint, server) = start_with(GRACE, &slow(), Limits::default());
     let at = endpoint.local_addr().unwrap();
     let packets = first_packets(500).await;
     let sockets: Vec<_> = (0..10).map(|_| std::net::UdpSocket::bind(loopback()).unwrap()).collect();

@@ -12,7 +12,7 @@ use manyhands_proto::{Lane, SessionId};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::super::serve::Server;
+use super::super::serve::{Limits, Server};
 use super::super::*;
 use crate::address::Address;
 use crate::keys::{ClusterSecret, Token};
@@ -164,7 +164,7 @@ impl Host for Inn {
 
 /// A scheduler that listens on loopback.
 pub(super) fn start(grace: Duration) -> (Arc<Inn>, SocketAddr) {
-    let (inn, endpoint, _) = start_with(grace, &settings());
+    let (inn, endpoint, _) = start_with(grace, &settings(), Limits::default());
     (inn, endpoint.local_addr().unwrap())
 }
 
@@ -172,13 +172,14 @@ pub(super) fn start(grace: Duration) -> (Arc<Inn>, SocketAddr) {
 pub(super) fn start_with(
     grace: Duration,
     settings: &Settings,
+    limits: Limits,
 ) -> (Arc<Inn>, quinn::Endpoint, Arc<Server>) {
     let own = token(Role::Scheduler);
     let config = quic::server_config(&own, &[Role::Worker, Role::Client], settings);
     let endpoint = quic::bind(loopback(), Some(config), settings).unwrap();
     let (history, next) = (watch::channel(Vec::new()).0, AtomicU64::new(1));
     let inn = Arc::new(Inn { next, grace, history, rooms: Mutex::default() });
-    let server = Server::new(own, "scheduler".to_owned(), inn.clone());
+    let server = Server::new(own, "scheduler".to_owned(), inn.clone(), limits);
     tokio::spawn(server.clone().run(endpoint.clone()));
     (inn, endpoint, server)
 }
