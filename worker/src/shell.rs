@@ -254,10 +254,12 @@ impl Worker {
         self.core.holdings()
     }
 
-    /// Gives it a way to others.
+    /// Gives it a way to others, and makes it a loop that can be
+    /// [run](manyhands_transport::turn::run) beside links. Fails when the system refuses that.
     #[cfg(feature = "daemon")]
-    pub fn connect(&mut self, peers: crate::Peers) {
+    pub fn connect(&mut self, peers: crate::Peers) -> io::Result<()> {
         self.transfers = Some(Box::new(peers));
+        self.host.watch_waker()
     }
 
     /// Takes all that has come and acts on it.

@@ -68,7 +68,7 @@ impl Session {
         let core = manyhands_worker_core::Config { prestart, own_program, ..core };
         let worker = Worker::new(id, core, clock, &waker, mail, store, outbox);
         let mut worker = worker.map_err(system("cannot start the worker"))?;
-        worker.connect(peers);
+        worker.connect(peers).map_err(system("cannot wait for executors"))?;
         log::info!(
             "joined the scheduler at {} as {id} ({}): {} cores, objects at {addresses:?}",
             config.scheduler.place(),

@@ -37,7 +37,8 @@ use manyhands_proto::{TaskId, Time};
 use manyhands_transport::Waker;
 use manyhands_worker_core::event::ExecutorId;
 use rustc_hash::FxHashMap;
-use rustix::event::{Timespec, epoll};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
 use thiserror::Error;
 
 use hosted::Hosted;
@@ -52,6 +53,9 @@ const EVENTS: usize = 64;
 
 /// The key in epoll of the first template, our own; the others follow. Executors have their numbers.
 const OWN_TEMPLATE: u64 = 1 << 32;
+
+/// The key in epoll of the waker's eventfd.
+const WAKER: u64 = u64::MAX;
 
 /// A program that can be its own executor: it is linked with manyhands.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +186,14 @@ impl Host {
         };
         host.template(Program::own()).map_err(HostError::Template)?;
         Ok(host)
+    }
+
+    /// From now on the host's descriptor shows what executors write to the waker too: for a loop that
+    /// sleeps on that descriptor alone.
+    pub fn watch_waker(&self) -> io::Result<()> {
+        // Edge-triggered: nobody has to read what was written.
+        let (data, events) = (EventData::new_u64(WAKER), EventFlags::IN | EventFlags::ET);
+        Ok(epoll::add(&self.epoll, &*self.waker, data, events)?)
     }
 
     /// The process id of our own program's template, if there is one.
@@ -400,6 +412,7 @@ impl Host {
         let mut templates: smallvec::SmallVec<[u64; 4]> = smallvec::SmallVec::new();
         for event in ready {
             match event.data.u64() {
+                WAKER => {}
                 key if key >= OWN_TEMPLATE => templates.push(key),
                 id => {
                     if let Some(hosted) = self.executors.get_mut(&(id as u32)) {

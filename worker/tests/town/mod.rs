@@ -208,7 +208,7 @@ impl Node {
         let clock = Clock::start();
         let worker = Worker::new(id, config, clock, waker, mail, store.clone(), heard.clone());
         let mut worker = worker.unwrap();
-        worker.connect(peers);
+        worker.connect(peers).unwrap();
         Node { worker, store, peer, inlet, heard, _exchange: exchange }
     }
 
