@@ -29,21 +29,6 @@ fn a_broadcast_spreads_through_those_who_fetch() {
 }
 
 #[test]
-fn the_origin_alone_serves_those_who_cannot_reach_each_other() {
-    let origin = Worker::start(0);
-    let (key, bytes) = (object(1), content(3 * CHUNK as usize + 1));
-    origin.shelf.place(key, bytes.clone());
-    let workers: Vec<_> = (1..=4).map(Worker::start).collect();
-    workers.iter().for_each(|worker| worker.bulk.peers(vec![origin.peer()]));
-    let want = Want::new(key, bytes.len() as u64, vec![origin.id]);
-    let fetches: Vec<_> = workers.iter().map(|worker| worker.fetch(want.clone())).collect();
-    for fetch in fetches {
-        assert_eq!(fetch.wait(), Ok(meta(bytes.len() as u64)));
-        assert!(fetch.basin.bytes() == bytes);
-    }
-}
-
-#[test]
 fn an_origin_that_dies_in_a_broadcast_ends_it_or_completes_it_but_never_hangs() {
     let mut workers: Vec<_> = (0..4).map(|id| Worker::slow(id, 16 << 20)).collect();
     introduce(&workers);

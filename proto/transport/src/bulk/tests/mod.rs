@@ -1,6 +1,7 @@
 //! Nodes over loopback.
 
 mod broadcast;
+mod limits;
 mod puts;
 mod several;
 mod strangers;
