@@ -13,10 +13,14 @@ const LEAST_BANDWIDTH: u64 = 1 << 20;
 const TELLING_US: u32 = 1000;
 
 /// How much of the average one task makes, as a divisor.
-const WEIGHT: i64 = 16;
+const WEIGHT: u64 = 8;
 
-/// Between these (thousandths) a worker is as fast as the others: tasks of one function differ too.
-const USUAL: std::ops::RangeInclusive<u32> = 667..=1500;
+/// The average stays between these.
+const FASTEST: u64 = 100;
+const SLOWEST: u64 = 16_000;
+
+/// Up to this (thousandths) a worker is as fast as the others: tasks of one function differ too.
+const USUAL: u32 = 1500;
 
 /// From this pace on (thousandths) a worker gets nothing ahead while others could begin at once.
 const SLOW: u64 = 2000;
@@ -31,7 +35,7 @@ pub(crate) struct Fetch {
 impl Worker {
     /// How long a task takes here in relation to others, in thousandths.
     pub(crate) fn pace(&self) -> u64 {
-        if USUAL.contains(&self.slowness) { 1000 } else { u64::from(self.slowness) }
+        if self.slowness <= USUAL { 1000 } else { u64::from(self.slowness) }
     }
 
     pub(crate) fn is_slow(&self) -> bool {
@@ -59,9 +63,12 @@ impl Core {
         if usual_us < TELLING_US || self.workers.len() < 2 {
             return;
         }
-        let ratio = (u64::from(took_us) * 1000 / u64::from(usual_us)).clamp(125, 8000) as i64;
-        let slowness = &mut self.workers[worker].slowness;
-        *slowness = (i64::from(*slowness) + (ratio - i64::from(*slowness)) / WEIGHT) as u32;
+        let slowness = u64::from(self.workers[worker].slowness);
+        let ratio = u64::from(took_us) * 1000 / u64::from(usual_us);
+        // One task that takes much longer than its like says nothing of its worker.
+        let ratio = ratio.clamp(slowness / 2, slowness * 2);
+        let slowness = (slowness * (WEIGHT - 1) + ratio) / WEIGHT;
+        self.workers[worker].slowness = slowness.clamp(FASTEST, SLOWEST) as u32;
         self.reindex(worker);
     }
 
