@@ -56,6 +56,8 @@ pub struct Policies {
     pub fairness: bool,
     /// Room for a task's output is reserved before it is sent.
     pub admission: bool,
+    /// How fast each worker is is measured, and a slow one gets less.
+    pub pace: bool,
 }
 
 /// How a worker is chosen for a task.
@@ -77,6 +79,7 @@ impl Default for Policies {
             steal: true,
             fairness: true,
             admission: true,
+            pace: true,
         }
     }
 }

@@ -60,7 +60,7 @@ impl Core {
         let usual_us = self.functions.get(record.function).known_us();
         self.functions.get_mut(record.function).ended(duration, bytes);
         let job = self.unassign(task, Some(duration_us));
-        if let Some(took_us) = duration {
+        if let Some(took_us) = duration.filter(|_| self.config.policies.pace) {
             self.note_pace(worker, usual_us, took_us);
         }
         self.workers[worker].stored_since += bytes;

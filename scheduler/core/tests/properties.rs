@@ -412,10 +412,10 @@ fn failure(crash: bool) -> FailureKind {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let flags = prop::array::uniform7(prop::bool::weighted(0.8));
+    let flags = prop::array::uniform8(prop::bool::weighted(0.8));
     (flags, any::<bool>()).prop_map(|(on, small)| {
         let placement = if on[0] { Placement::Cost } else { Placement::Random };
-        let [_, rank_order, hold_back_roots, batch_small, steal, fairness, admission] = on;
+        let [_, rank_order, hold_back_roots, batch_small, steal, fairness, admission, pace] = on;
         Config {
             policies: Policies {
                 placement,
@@ -425,6 +425,7 @@ fn config() -> impl Strategy<Value = Config> {
                 steal,
                 fairness,
                 admission,
+                pace,
             },
             cache_limit: if small { 16 } else { 1 << 20 },
             lineage_limit: if small { 800 } else { 1 << 20 },
