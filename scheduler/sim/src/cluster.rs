@@ -15,7 +15,7 @@ use manyhands_worker_core as worker;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::client::Client;
-use crate::cluster::members::Member;
+use crate::cluster::members::{Member, Standing};
 use crate::network::News;
 use crate::record::{Fate, Record};
 use crate::scenario::Scenario;
@@ -34,6 +34,7 @@ pub struct Cluster {
     workers: Vec<Worker>,
     /// How each of the workers stands with the scheduler.
     members: Vec<Member>,
+    standing: Vec<Standing>,
     clients: Vec<Client>,
     sessions: FxHashMap<SessionId, usize>,
     /// Objects that the scheduler has freed, and not heard to exist again: they may yet lie somewhere.
@@ -151,6 +152,7 @@ impl Cluster {
             turn_at: Time(0),
             workers: Vec::new(),
             members: Vec::new(),
+            standing: Vec::new(),
             clients,
             sessions,
             freed: FxHashSet::default(),
@@ -345,6 +347,7 @@ impl Cluster {
             if self.world.trace {
                 println!("{:>9} scheduler <- {event:?}", now.0);
             }
+            self.note_standing(&event);
             self.scheduler.handle(now, event, &mut actions);
             if self.is_sanity_due() {
                 self.scheduler.sanity_check();
@@ -390,6 +393,8 @@ impl Cluster {
                 if let ToWorker::Free { objects } = &message {
                     self.freed.extend(objects);
                 }
+                self.judge_assignment(number, &message);
+                let world = &mut self.world;
                 let mut out = Vec::new();
                 self.workers[number].link.send_down(message, &mut world.rng, &mut out);
                 world.depart_worker(number, out);

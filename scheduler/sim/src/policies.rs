@@ -107,6 +107,7 @@ fn rows() -> Vec<(&'static str, Policies)> {
         ("no stealing", Policies { steal: false, ..all }),
         ("no fairness", Policies { fairness: false, ..all }),
         ("no admission", Policies { admission: false, ..all }),
+        ("pace not measured", Policies { pace: false, ..all }),
     ]
 }
 

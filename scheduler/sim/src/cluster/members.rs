@@ -17,6 +17,15 @@ pub(super) enum Member {
     Over,
 }
 
+/// What the scheduler has heard of a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// Its link is broken.
+    away: bool,
+    /// It drains.
+    pub(super) drains: bool,
+}
+
 impl Cluster {
     /// A worker joins, the next by number. It is configured as worker `like`.
     pub(super) fn join(&mut self, like: usize, config: worker::Config) {
@@ -27,6 +36,7 @@ impl Cluster {
         self.workers.push(Worker::new(number, config, weather));
         self.world.machines.push(Machine::new(like));
         self.members.push(Member::In);
+        self.standing.push(Standing::default());
         self.world.after(0, Happening::WorkerTurn(number));
         self.reach_scheduler(event, false);
     }
@@ -152,6 +162,31 @@ impl Cluster {
             return self.end_session(number);
         }
         self.world.after(1_000, Happening::Goodbye(number));
+    }
+
+    /// The scheduler hears something.
+    pub(super) fn note_standing(&mut self, event: &scheduler::Event) {
+        match event {
+            scheduler::Event::WorkerAway { worker } => self.standing[worker.0 as usize].away = true,
+            scheduler::Event::WorkerBack { worker } => {
+                self.standing[worker.0 as usize].away = false
+            }
+            scheduler::Event::FromWorker { worker, message: FromWorker::Draining } => {
+                self.standing[worker.0 as usize].drains = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// A worker that is away gets no tasks, and one that drains only what it must run in place.
+    pub(super) fn judge_assignment(&mut self, number: usize, message: &ToWorker) {
+        let ToWorker::Assign { tasks } = message else { return };
+        let Standing { away, drains } = self.standing[number];
+        let task = tasks.iter().find(|task| away || (drains && task.in_place_of.is_none()));
+        if let Some(task) = task {
+            let what = if away { "is away" } else { "drains" };
+            self.world.fail(format!("{} was sent to worker {number}, which {what}", task.task));
+        }
     }
 
     /// A worker whose grace time has passed hears so: it drops all that it has and joins anew.
