@@ -147,7 +147,7 @@ mod tests {
         let own = std::fs::read("/proc/self/exe").unwrap();
         let refused = |bytes: &[u8]| check(&file(bytes)).unwrap_err();
         assert!(refused(b"#!/bin/sh\n").contains("no ELF header"));
-        assert!(refused(&vec![b'x'; 100]).contains("no ELF header"));
+        assert!(refused(&[b'x'; 100]).contains("no ELF header"));
         let mut other = own.clone();
         other[18..20].copy_from_slice(&22_u16.to_ne_bytes());
         assert!(refused(&other).contains("it was built for s390x"), "{}", refused(&other));
