@@ -1,13 +1,12 @@
 //! What carries a client's session: the cluster in this process, the worker of the task that runs
 //! here, or a link over a network.
 
-use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
 
-use crate::session::Session;
+use crate::session::Ends;
 
 /// How full a local cluster is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,23 +38,23 @@ pub struct Stored {
     pub workers: Vec<WorkerId>,
 }
 
-/// A link between one [`Session`] and a scheduler.
+/// A link between one [`Session`](crate::Session) and a scheduler.
 ///
 /// What the session has to say gathers in its outbox; [`Connection::poke`] says that there is
-/// something, and whoever runs the link then calls [`Session::drain`] as soon as the other side can
+/// something, and whoever runs the link then calls [`drain`](manyhands_transport::Source::drain) as soon as the other side can
 /// take it. So what is submitted while the cluster is busy leaves in one batch. What the cluster
 /// says is handed to the session as a [`Receive`](manyhands_transport::Receive)r, in order, from one
 /// thread at a time.
 pub trait Connection: Send + Sync {
-    /// The session that this link carries. Called once, before anything else but
+    /// The ends of the session that this link carries. Called once, before anything else but
     /// [`Connection::lane`].
-    fn attach(&self, session: Weak<Session>);
+    fn attach(&self, session: Ends);
 
     /// The lane in which the session names what it submits.
     fn lane(&self) -> Lane;
 
     /// The session's outbox is no longer empty. Called without the session's lock, once until the
-    /// next [`Session::drain`].
+    /// next [`drain`](manyhands_transport::Source::drain).
     fn poke(&self);
 
     /// The bytes of an object that lies in the stores of these workers. May wait for the disk, or

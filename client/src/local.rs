@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use manyhands_proto::client::Runtime;
@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::builder::Builder;
 use crate::connection::{Connection, LocalStats, Stored};
-use crate::session::{Ends, Session};
+use crate::session::Ends;
 
 /// A cluster within this process, and the one session with it.
 struct Cluster {
@@ -83,10 +83,10 @@ pub(crate) fn start(builder: Builder) -> io::Result<Arc<dyn Connection>> {
 }
 
 impl Connection for Cluster {
-    fn attach(&self, session: Weak<Session>) {
+    fn attach(&self, session: Ends) {
         let client = manyhands_scheduler::Client {
-            source: Arc::new(Ends(session.clone())),
-            receiver: Arc::new(Ends(session)),
+            source: Arc::new(session.clone()),
+            receiver: Arc::new(session),
         };
         // A cluster that has stopped already has told the session nothing, and never will: its
         // first call finds that out.

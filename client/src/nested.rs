@@ -1,17 +1,18 @@
 //! Clients within tasks: a task submits to its own job, and lends its slot while it waits.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use manyhands_executor::context::{self, ContextError, Current};
 use manyhands_proto::client::FromClient;
 use manyhands_proto::value::{ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
+use manyhands_transport::{Receive, Source};
 
 use crate::client::Client;
 use crate::connection::{Connection, Stored};
-use crate::session::Session;
+use crate::session::{Ends, Session};
 
 thread_local! {
     /// The sessions of the tasks on this thread's stack that have used one, innermost last.
@@ -98,7 +99,7 @@ impl Drop for EndOfTask {
 /// The way from a task through its worker to the scheduler.
 struct TaskLink {
     current: Current,
-    session: OnceLock<Weak<Session>>,
+    session: OnceLock<Ends>,
     /// Used again and again.
     spare: Mutex<Vec<FromClient>>,
 }
@@ -114,13 +115,13 @@ impl TaskLink {
         if context::current() != Some(self.current) {
             return;
         }
-        let Some(session) = self.session.get().and_then(Weak::upgrade) else { return };
+        let Some(session) = self.session.get() else { return };
         let mut messages =
             std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
         session.drain(&mut messages);
         for message in messages.drain(..) {
             if let Err(error) = context::send(message) {
-                session.end(&error.to_string());
+                session.closed(&error.to_string());
             }
         }
         *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = messages;
@@ -128,7 +129,7 @@ impl TaskLink {
 }
 
 impl Connection for TaskLink {
-    fn attach(&self, session: Weak<Session>) {
+    fn attach(&self, session: Ends) {
         // A second session cannot be: `Session::open` calls this once.
         let _ = self.session.set(session);
     }
@@ -165,10 +166,10 @@ impl Connection for TaskLink {
         deadline: Option<Instant>,
     ) -> Result<(), String> {
         self.pass_on();
-        let session = self.session.get().and_then(Weak::upgrade);
+        let session = self.session.get();
         let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let mut on_message = |message| {
-            if let Some(session) = &session {
+            if let Some(session) = session {
                 session.receive(vec![message]);
             }
         };

@@ -10,7 +10,7 @@ mod crew;
 mod program;
 mod wait;
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,11 +19,12 @@ use manyhands_proto::link::Key;
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
 use manyhands_transport::address::Address;
+use manyhands_transport::link::Link;
 use manyhands_transport::{Receive, Source};
 
 use crate::connection::{Connection, Stored};
 use crate::error::Error;
-use crate::session::Session;
+use crate::session::Ends;
 
 use control::Control;
 use crew::Crew;
@@ -63,7 +64,8 @@ pub(crate) fn open(address: Address, options: Options) -> Result<Arc<dyn Connect
             MANYHANDS_TOKEN_FILE",
         ));
     };
-    let wire = Arc::new(Wire { session: OnceLock::new(), crew: Crew::new(token, &options.name) });
+    let crew = Crew::new(token, &options.name);
+    let wire = Arc::new(Wire { session: OnceLock::new(), crew, link: OnceLock::new() });
     let dialing = Control::dial(address, &options, wire.clone())?;
     // While the handshake is under way.
     let program = match options.submits {
@@ -71,24 +73,34 @@ pub(crate) fn open(address: Address, options: Options) -> Result<Arc<dyn Connect
         false => 0,
     };
     let (control, lane) = dialing.opened(&place)?;
+    // The session has said nothing yet, so nobody has asked for the link.
+    let _ = wire.link.set(control.link());
     Ok(Arc::new(Remote { control, lane, wire, program }))
 }
 
 /// What the link drains and fills.
 struct Wire {
-    session: OnceLock<Weak<Session>>,
+    session: OnceLock<Ends>,
     crew: Arc<Crew>,
+    link: OnceLock<Link>,
 }
 
 impl Wire {
-    fn session(&self) -> Option<Arc<Session>> {
-        self.session.get().and_then(Weak::upgrade)
+    /// Sends this program to a worker, and says so if that fails.
+    fn send_program(&self, program: u128, worker: WorkerId) {
+        let (Some(session), Some(link)) = (self.session.get(), self.link.get()) else { return };
+        let (session, link) = (session.clone(), link.clone());
+        let failed = move |message| {
+            session.say(FromClient::ProgramFailed { program, message });
+            link.poke();
+        };
+        program::send(self.crew.clone(), program, worker, failed);
     }
 }
 
 impl Source<FromClient> for Wire {
     fn drain(&self, out: &mut Vec<FromClient>) {
-        if let Some(session) = self.session() {
+        if let Some(session) = self.session.get() {
             session.drain(out);
         }
     }
@@ -102,28 +114,26 @@ impl Receive<ToClient> for Wire {
                 false
             }
             ToClient::SendProgram { program, worker } => {
-                if let Some(session) = self.session.get() {
-                    program::send(self.crew.clone(), session.clone(), *program, *worker);
-                }
+                self.send_program(*program, *worker);
                 false
             }
             _ => true,
         });
-        if let Some(session) = self.session() {
+        if let Some(session) = self.session.get() {
             session.receive(messages);
         }
     }
 
     fn closed(&self, reason: &str) {
         self.crew.close(reason);
-        if let Some(session) = self.session() {
-            session.end(reason);
+        if let Some(session) = self.session.get() {
+            session.closed(reason);
         }
     }
 }
 
 impl Connection for Remote {
-    fn attach(&self, session: Weak<Session>) {
+    fn attach(&self, session: Ends) {
         // A second session cannot be: `Session::open` calls this once.
         let _ = self.wire.session.set(session);
         if let Some(reason) = self.wire.crew.closed() {

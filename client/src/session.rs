@@ -54,10 +54,24 @@ const IDLE_RELEASES: usize = 256;
 /// say; clients and handles share it, and its end closes the connection.
 pub struct Session {
     pub(crate) connection: Arc<dyn Connection>,
+    shared: Arc<Shared>,
+}
+
+/// What a session shares with whoever carries it. A carrier that keeps this for a moment does not
+/// keep the session: that ends on a thread of its owners', which can wait for its goodbye.
+pub struct Shared {
     state: Mutex<State>,
     /// The outbox has been drained.
     drained: Condvar,
     pub(crate) printer: Printer,
+}
+
+impl std::ops::Deref for Session {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// A task to submit as it is.
@@ -74,18 +88,13 @@ pub(crate) struct Call<'a> {
 impl Session {
     /// A session over a connection, which is attached to it.
     pub fn open(connection: Arc<dyn Connection>) -> Arc<Session> {
-        let session = Arc::new(Session {
+        let shared = Arc::new(Shared {
             state: Mutex::new(State::new(connection.clone())),
-            connection,
             drained: Condvar::new(),
             printer: Printer::default(),
         });
-        session.connection.attach(Arc::downgrade(&session));
-        session
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        connection.attach(Ends(Arc::downgrade(&shared)));
+        Arc::new(Session { connection, shared })
     }
 
     /// Unlocks, and says that there is something to take if that is news.
@@ -95,15 +104,6 @@ impl Session {
         if news {
             self.connection.poke();
         }
-    }
-
-    /// Takes what the session has to say, in order. Called by whoever runs the connection.
-    pub fn drain(&self, into: &mut Vec<FromClient>) {
-        let mut state = self.lock();
-        state.poked = false;
-        state.drain(into);
-        drop(state);
-        self.drained.notify_all();
     }
 
     /// Opens a job; its number in this session.
@@ -384,15 +384,6 @@ impl Session {
         })
     }
 
-    /// Says something, with what was to be said before it.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn say(&self, message: FromClient) {
-        let mut state = self.lock();
-        state.flush();
-        state.outbox.push(message);
-        self.poke(state);
-    }
-
     /// Stops tasks.
     pub(crate) fn cancel(&self, tasks: Vec<TaskId>, reason: String) -> Result<(), Error> {
         let mut state = self.lock();
@@ -416,6 +407,28 @@ impl Session {
         self.connection.close();
         self.end("the client was shut down");
         self.printer.finish();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the session has to say, in order.
+    pub(crate) fn drain(&self, into: &mut Vec<FromClient>) {
+        let mut state = self.lock();
+        state.poked = false;
+        state.drain(into);
+        drop(state);
+        self.drained.notify_all();
+    }
+
+    /// Says something, with what was to be said before it. The carrier has to be poked.
+    fn say(&self, message: FromClient) {
+        let mut state = self.lock();
+        state.flush();
+        state.outbox.push(message);
     }
 }
 

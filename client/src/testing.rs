@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use manyhands_proto::client::{FromClient, Outcome, ToClient};
 use manyhands_proto::graph::GraphBatch;
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::{Lane, ObjectId, WorkerId};
+use manyhands_transport::Source;
 
 use crate::client::Client;
 use crate::connection::{Connection, Stored};
-use crate::session::Session;
+use crate::session::Ends;
 
 #[manyhands::task]
 pub(crate) fn add(a: i64, b: i64) -> i64 {
@@ -36,13 +37,13 @@ pub(crate) struct Fake {
     pub(crate) stored: Mutex<HashMap<ObjectId, Value>>,
     /// Answers at once to all that is said, as a scheduler on another thread would.
     pub(crate) drains: bool,
-    session: Mutex<Weak<Session>>,
+    session: Mutex<Option<Ends>>,
     pub(crate) drained: Mutex<Vec<FromClient>>,
 }
 
 impl Connection for Fake {
-    fn attach(&self, session: Weak<Session>) {
-        *self.session.lock().unwrap() = session;
+    fn attach(&self, session: Ends) {
+        *self.session.lock().unwrap() = Some(session);
     }
 
     fn lane(&self) -> Lane {
@@ -52,7 +53,7 @@ impl Connection for Fake {
     fn poke(&self) {
         self.pokes.fetch_add(1, Ordering::Relaxed);
         if self.drains
-            && let Some(session) = self.session.lock().unwrap().upgrade()
+            && let Some(session) = &*self.session.lock().unwrap()
         {
             session.drain(&mut self.drained.lock().unwrap());
         }

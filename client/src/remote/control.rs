@@ -72,6 +72,11 @@ impl Control {
         Ok(Dialing { opened, stop, thread })
     }
 
+    /// The link itself.
+    pub(super) fn link(&self) -> Link {
+        self.link.clone()
+    }
+
     /// The session has something to say.
     pub(super) fn poke(&self) {
         self.link.poke();

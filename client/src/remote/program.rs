@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use manyhands_proto::WorkerId;
-use manyhands_proto::client::FromClient;
 use manyhands_transport::machine::program_hash;
 
 use super::crew::Crew;
 use crate::error::Error;
-use crate::session::Session;
 
 /// The file of this process's program, also if another took its name since.
 const OWN: &str = "/proc/self/exe";
@@ -26,24 +24,21 @@ pub(super) fn own_hash() -> Result<u128, Error> {
     Ok(*HASH.get_or_init(|| hash))
 }
 
-/// Sends this program to a worker, on a thread of its own. A failure is told to the scheduler.
-pub(super) fn send(crew: Arc<Crew>, session: Weak<Session>, program: u128, worker: WorkerId) {
-    let failed = session.clone();
+/// Sends this program to a worker, on a thread of its own. `failed` is told why it could not.
+pub(super) fn send(
+    crew: Arc<Crew>,
+    program: u128,
+    worker: WorkerId,
+    failed: impl Fn(String) + Clone + Send + 'static,
+) {
+    let tell = failed.clone();
     let sending = move || {
         let sent = read(program).and_then(|bytes| crew.put_program(worker, program, bytes));
-        if let Err(message) = sent {
-            tell(&session, program, message);
-        }
+        sent.unwrap_or_else(tell);
     };
     let thread = std::thread::Builder::new().name("manyhands-upload".to_owned()).spawn(sending);
     if let Err(error) = thread {
-        tell(&failed, program, format!("it cannot be sent: {error}"));
-    }
-}
-
-fn tell(session: &Weak<Session>, program: u128, message: String) {
-    if let Some(session) = session.upgrade() {
-        session.say(FromClient::ProgramFailed { program, message });
+        failed(format!("it cannot be sent: {error}"));
     }
 }
 

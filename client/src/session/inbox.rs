@@ -6,16 +6,26 @@ use manyhands_proto::client::{FromClient, JobCounts, Outcome, ToClient};
 use manyhands_proto::{JobId, ObjectId};
 use manyhands_transport::{Receive, Source};
 
-use super::Session;
 use super::asking::Reply;
 use super::state::{Key, State};
 use super::table::State as ObjectState;
 use super::waiting::{Signal, Wake};
+use super::{Session, Shared};
 use crate::error::Error;
 
 /// Both ends of a session, for whoever carries it: what it says and where it is told things. Does
 /// not keep it alive.
-pub struct Ends(pub Weak<Session>);
+#[derive(Clone)]
+pub struct Ends(pub(super) Weak<Shared>);
+
+impl Ends {
+    /// Says something in the session's name; its carrier has to be poked afterwards.
+    pub fn say(&self, message: FromClient) {
+        if let Some(session) = self.0.upgrade() {
+            session.say(message);
+        }
+    }
+}
 
 impl Source<FromClient> for Ends {
     fn drain(&self, out: &mut Vec<FromClient>) {
@@ -73,9 +83,9 @@ impl State {
     }
 }
 
-impl Session {
+impl Shared {
     /// Takes in what the scheduler says: one lock for all of it, and nobody woken under it.
-    pub fn receive(&self, messages: Vec<ToClient>) {
+    pub(crate) fn receive(&self, messages: Vec<ToClient>) {
         let mut woken = Vec::new();
         let mut state = self.lock();
         for message in messages {
@@ -108,7 +118,7 @@ impl Session {
     }
 
     /// The session is over: whoever waits is told so.
-    pub fn end(&self, reason: &str) {
+    pub(crate) fn end(&self, reason: &str) {
         let mut woken = Vec::new();
         let mut state = self.lock();
         if state.closed.is_none() {
@@ -122,7 +132,9 @@ impl Session {
         self.drained.notify_all();
         woken.into_iter().for_each(Wake::wake);
     }
+}
 
+impl Session {
     fn watch(&self, job: u32) -> Result<(), Error> {
         let mut state = self.lock();
         state.check_open_for(job)?;
