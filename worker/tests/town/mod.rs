@@ -1,6 +1,8 @@
 //! Workers in one process, with data links between them over loopback, and a scheduler that says what
 //! a test wants it to say.
 
+#![allow(dead_code, reason = "each user of this file needs a part of it")]
+
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
