@@ -74,3 +74,59 @@ pub(crate) struct Shown {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The help of every command.
+    fn reference() -> String {
+        let mut text = String::from(
+            "# The command line\n\nMade from the program's own help: `MANYHANDS_BLESS=1 cargo test -p \
+             manyhands-cli reference` writes it anew.\n",
+        );
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let _ = write!(text, "\n## manyhands\n\n```text\n{}```\n", command.render_long_help());
+        for command in command.get_subcommands_mut().filter(|it| it.get_name() != "help") {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help());
+            let _ = write!(text, "\n## manyhands {name}\n\n```text\n{help}```\n");
+        }
+        text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+
+    #[test]
+    fn the_reference_is_what_the_program_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cli-reference.md");
+        let made = reference();
+        if std::env::var_os("MANYHANDS_BLESS").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap();
+        assert!(kept == made, "cli-reference.md is out of date: MANYHANDS_BLESS=1 writes it anew");
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.debug_assert();
+        for command in Cli::command().get_subcommands() {
+            let shown = command.get_after_help().map(|help| help.to_string());
+            assert!(shown.is_some_and(|it| it.contains("manyhands ")), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_command_line_keeps_its_own_options() {
+        let cli = Cli::try_parse_from(["manyhands", "run", "--cpus", "2", "--", "ls", "--json"]);
+        let Command::Run(run) = cli.unwrap().command else { panic!("it is `run`") };
+        assert_eq!(run.words(), ["ls", "--json"]);
+        let missing = Cli::try_parse_from(["manyhands", "run"]).unwrap_err().to_string();
+        assert!(missing.contains("COMMAND"), "{missing}");
+    }
+}

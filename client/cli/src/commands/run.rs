@@ -129,6 +129,12 @@ impl Run {
         Ok(report.finish(&output))
     }
 
+    /// The command line, as it was given.
+    #[cfg(test)]
+    pub(crate) fn words(&self) -> &[std::ffi::OsString] {
+        &self.command
+    }
+
     fn client(&self) -> Result<Client, Failure> {
         let name = self.command[0].to_string_lossy();
         let builder = Client::builder().name(self.name.as_deref().unwrap_or(&name));
