@@ -3,7 +3,6 @@
 use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::worker::{Assignment, WorkerSpec, WorkerStatus};
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
-
 use rustc_hash::FxHashMap;
 
 use crate::drain::Drain;
