@@ -1,4 +1,10 @@
 //! One turn of the daemon: take what came, let the core act, do what it wants done.
+//!
+//! # Layout
+//! - [`Worker`], here: what has come, and the turn.
+//! - `act`: what the core wants done, done.
+
+mod act;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -8,20 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use manyhands_proto::client::{Runtime, Stream};
-use manyhands_proto::executor::{End, Extent, FromExecutor, Place, ReturnedBytes, Run, ToExecutor};
-use manyhands_proto::task::FailureKind;
+use manyhands_proto::client::Stream;
+use manyhands_proto::executor::{Extent, FromExecutor, ReturnedBytes};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{FromWorker, Peer, ToWorker};
 use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::{Clock, Mailbox, Receive, Sender, Waker};
 use manyhands_worker_core::event::ExecutorId;
-use manyhands_worker_core::{Action, Config, Core, Event, ProgramNews};
+use manyhands_worker_core::{Action, Config, Core, Event};
 
-use crate::disk::{Disk, DiskJob};
+use crate::disk::Disk;
 use crate::grants::Grants;
-use crate::host::{FeedError, Host, HostEvent, Program};
+use crate::host::{Host, HostEvent};
 use crate::put::{GrantWaiters, PutGrant};
 use crate::trim::Trim;
 
@@ -444,192 +449,6 @@ impl Worker {
             if !bytes.is_empty() {
                 let bytes = Bytes::from(bytes);
                 self.to_scheduler.push(FromWorker::Output { task, stream, bytes });
-            }
-        }
-    }
-
-    fn act(&mut self, now: Time) {
-        // Doing one thing can have an answer at once, to which the core may react.
-        while !self.actions.is_empty() {
-            let mut actions = std::mem::take(&mut self.actions);
-            for action in actions.drain(..) {
-                self.perform(now, action);
-            }
-            if self.actions.is_empty() {
-                self.actions = actions;
-                return;
-            }
-            self.core.round(now, &mut self.actions);
-        }
-    }
-
-    fn perform(&mut self, now: Time, action: Action) {
-        match action {
-            Action::ToScheduler(message) => self.to_scheduler.push(message),
-            Action::Feed { executor, run } => self.feed(now, executor, run),
-            Action::RunInPlace { executor, run } => {
-                self.give_segments(executor, &run);
-                let fed = self.host.run_in_place(executor, &run);
-                self.on_fed(now, executor, &run, fed);
-            }
-            Action::TakeBack { executor, task, attempt } => {
-                let ok = self.host.take_back(executor, task, attempt);
-                let event = Event::TookBack { executor, task, attempt, ok };
-                self.core.handle(now, event, &mut self.actions);
-            }
-            Action::StartExecutor { executor, runtime } => self.start(now, executor, &runtime),
-            Action::Interrupt { executor, task, attempt } => {
-                self.host.interrupt(executor, task, attempt);
-            }
-            Action::Kill { executor } => self.host.kill(executor),
-            Action::Retire { executor } => self.host.retire(executor),
-            Action::ToExecutor { executor, message } => self.host.send(executor, &message, None),
-            Action::Grant { executor, request, size, on_disk } => {
-                self.grant(now, executor, request, size, on_disk);
-            }
-            Action::Readable { executor, object, place } => {
-                if let Ok(Place::Extent { extent, .. }) = &place {
-                    self.give_segment(executor, extent.segment, false);
-                }
-                self.host.send(executor, &ToExecutor::Readable { object, place }, None);
-            }
-            Action::Fetch { object, workers, size, on_disk } => match &self.transfers {
-                Some(transfers) => transfers.fetch(object, size, workers, on_disk),
-                None => {
-                    let result = Err(format!("no link to {workers:?}, which have {object}"));
-                    self.core.handle(now, Event::Fetched { object, result }, &mut self.actions);
-                }
-            },
-            Action::Spill { object, value } => {
-                self.disk.send(DiskJob::Spill { object, value });
-                self.trim.arm(now);
-            }
-            Action::Load { object, on_disk } => self.disk.send(DiskJob::Load { object, on_disk }),
-            Action::Free { object } => {
-                self.store.free(object);
-                self.trim.arm(now);
-            }
-            Action::FetchProgram { program, workers } => match &self.transfers {
-                Some(transfers) => transfers.fetch_program(program, workers),
-                None => {
-                    let message = format!("no link to {workers:?}, which have it");
-                    let news = ProgramNews::NotFetched { message };
-                    self.core.handle(now, Event::Program { program, news }, &mut self.actions);
-                }
-            },
-            Action::Serve { ticket, value } => {
-                if let Some(answer) = self.wanted.remove(&ticket) {
-                    answer(value);
-                }
-            }
-            Action::Peers { peers } => {
-                if let Some(transfers) = &self.transfers {
-                    transfers.peers(peers);
-                }
-            }
-            Action::PeersGone { workers } => {
-                if let Some(transfers) = &self.transfers {
-                    transfers.peers_gone(&workers);
-                }
-            }
-            Action::Leave => self.left = true,
-        }
-    }
-
-    fn start(&mut self, now: Time, executor: ExecutorId, runtime: &Runtime) {
-        let Runtime::Rust { program: hash } = *runtime;
-        let file = self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
-        let program = match &file {
-            _ if hash == 0 => Program::own(),
-            Some(path) => Program { hash, path },
-            None => {
-                let message = format!("the program {hash:032x} is not here any more");
-                let event = Event::StartFailed { executor, message };
-                return self.core.handle(now, event, &mut self.actions);
-            }
-        };
-        self.given.insert(executor, HashSet::new());
-        self.host.start_executor(executor, program);
-        self.census.count(self.host.len());
-    }
-
-    fn feed(&mut self, now: Time, executor: ExecutorId, run: Run) {
-        self.give_segments(executor, &run);
-        let fed = self.host.feed(executor, &run);
-        self.on_fed(now, executor, &run, fed);
-        if self.next_watch == Time::NEVER {
-            self.next_watch = now + WATCH_INTERVAL_US;
-        }
-    }
-
-    /// A task that no message can carry ends at once; one for an executor that has died meanwhile
-    /// is taken care of with its death.
-    fn on_fed(&mut self, now: Time, executor: ExecutorId, run: &Run, fed: Result<(), FeedError>) {
-        let Err(FeedError::Unencodable { message, .. }) = fed else { return };
-        let (task, attempt) = (run.task, run.attempt);
-        let result = Err(Box::new(FailureKind::Value { message }));
-        let end = End { task, attempt, duration_us: 0, printed: None, result };
-        self.core.handle(now, Event::TaskEnded { executor, end }, &mut self.actions);
-    }
-
-    fn grant(&mut self, now: Time, executor: ExecutorId, request: u64, size: u64, on_disk: bool) {
-        let granted = self.store.alloc(writer(executor), size, on_disk);
-        let mut extent = granted.as_ref().ok().copied();
-        let answer = granted.map_err(|error| error.to_string());
-        if executor == ExecutorId::CLIENT {
-            if !self.puts.answer(request, answer)
-                && let Some(nobodys) = extent.take()
-            {
-                let _ = self.store.release(Writer::DAEMON, nobodys);
-            }
-        } else {
-            if let Some(extent) = extent {
-                self.grants.granted(executor, request, extent);
-                self.give_segment(executor, extent.segment, true);
-            }
-            self.host.send(executor, &ToExecutor::Granted { request, extent: answer }, None);
-        }
-        self.core.handle(now, Event::Granted { executor, request, extent }, &mut self.actions);
-    }
-
-    fn give_segments(&mut self, executor: ExecutorId, run: &Run) {
-        for place in &run.inputs {
-            if let Place::Extent { extent, .. } = place {
-                self.give_segment(executor, extent.segment, false);
-            }
-        }
-    }
-
-    /// Whoever has mapped a segment that is no more keeps its memory until it lets go.
-    fn drop_segment(&mut self, segment: u32) {
-        for (executor, given) in &mut self.given {
-            let ways = [false, true].map(|writable| given.remove(&(segment, writable)));
-            if ways.contains(&true) {
-                self.host.send(*executor, &ToExecutor::DropSegment { segment }, None);
-            }
-        }
-    }
-
-    /// An executor gets each segment once, before the first extent of it.
-    fn give_segment(&mut self, executor: ExecutorId, segment: u32, writable: bool) {
-        let Some(given) = self.given.get_mut(&executor) else { return };
-        if !given.insert((segment, writable)) {
-            return;
-        }
-        let found = self
-            .store
-            .segment_size(segment)
-            .and_then(|size| self.store.segment_fd(segment, writable).map(|fd| (size, fd)));
-        match found {
-            Ok((size, fd)) => {
-                let message = ToExecutor::Segment { segment, writable, size };
-                self.host.send(executor, &message, Some(fd.as_fd()));
-            }
-            // Out of descriptors: the executor cannot map what it is about to be told of. Its death
-            // costs an attempt, which says so; a wait would never end.
-            Err(error) => {
-                eprintln!("manyhands: worker: segment {segment} for an executor: {error}");
-                self.host.kill(executor);
             }
         }
     }
