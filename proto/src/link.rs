@@ -109,9 +109,9 @@ pub enum Key {
 
 /// Bytes of a chunk: what one request on a data link gets at most. An object consists of chunks,
 /// counted from 0, of which the last may be shorter; an empty one has one chunk, of no bytes.
-pub const CHUNK: u64 = 4 << 20;
+pub const CHUNK: u64 = 2 << 20;
 
-/// Bytes of [`Wanted::bits`] at most: 128 GiB of an object.
+/// Bytes of [`Wanted::bits`] at most: 64 GiB of an object.
 pub const WANTED_LIMIT: usize = 4 << 10;
 
 /// The chunks that an asker has not got and is not getting.

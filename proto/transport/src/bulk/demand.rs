@@ -47,6 +47,23 @@ struct State {
     held: Option<Held>,
     used: Instant,
     told: usize,
+    /// The connection of each request that is served or waits for its turn.
+    places: Vec<usize>,
+}
+
+/// A request's place among those that are served or wait.
+pub(super) struct Place<'a> {
+    demand: &'a Demand,
+    peer: usize,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let places = &mut self.demand.lock().places;
+        if let Some(at) = places.iter().position(|peer| *peer == self.peer) {
+            places.swap_remove(at);
+        }
+    }
 }
 
 impl Demands {
@@ -90,6 +107,7 @@ impl Demand {
             held: None,
             used: Instant::now(),
             told: 0,
+            places: Vec::new(),
         };
         let turns = Arc::new(Semaphore::new(SERVES_PER_KEY));
         Demand { turns, state: Mutex::new(state) }
@@ -113,6 +131,19 @@ impl Demand {
             state.askers.push((asker, now));
         }
         others
+    }
+
+    /// A place for a request on a connection. `None` for a second one while others wait as well: what
+    /// has been given to them can be had from them by the time it would be served.
+    pub(super) fn place(&self, peer: usize) -> Option<Place<'_>> {
+        let mut state = self.lock();
+        let own = state.places.iter().filter(|other| **other == peer).count();
+        let all = state.places.len();
+        if all >= SERVES_PER_KEY && own > 0 && own < all {
+            return None;
+        }
+        state.places.push(peer);
+        Some(Place { demand: self, peer })
     }
 
     pub(super) fn held(&self) -> Option<Held> {

@@ -84,10 +84,11 @@ async fn meet(node: &Node, incoming: Incoming) -> Result<(Connection, Role), Str
 /// Answers the requests of a connection until it ends. How many there are at one time is bounded by
 /// the streams that the opener may have.
 async fn requests(node: Arc<Node>, connection: Connection, role: Role) {
+    let peer = connection.stable_id();
     while let Ok((send, recv)) = connection.accept_bi().await {
         let node = node.clone();
         tokio::spawn(async move {
-            if let Err(error) = answer(&node, role, send, recv).await {
+            if let Err(error) = answer(&node, peer, role, send, recv).await {
                 log::debug!("a request on a data link ended: {error}");
             }
         });
@@ -96,6 +97,7 @@ async fn requests(node: Arc<Node>, connection: Connection, role: Role) {
 
 async fn answer(
     node: &Arc<Node>,
+    peer: usize,
     role: Role,
     mut send: SendStream,
     mut recv: RecvStream,
@@ -104,7 +106,7 @@ async fn answer(
         Request::Get { key, asker, meta, wanted } => {
             // Only a worker can have something to give in return.
             let asker = asker.filter(|_| role == Role::Worker);
-            let mut get = Get { node, key, meta, wanted, send };
+            let mut get = Get { node, peer, key, meta, wanted, send };
             get.answer(asker).await
         }
         Request::Put { key, meta } => match accept::accept(node, key, &meta, &mut send, recv).await
@@ -121,6 +123,8 @@ async fn answer(
 /// Somebody asks for a chunk.
 struct Get<'a> {
     node: &'a Node,
+    /// Its connection.
+    peer: usize,
     key: Key,
     meta: bool,
     wanted: Wanted,
@@ -188,7 +192,8 @@ impl Get<'_> {
         held: Held,
         others: Vec<WorkerId>,
     ) -> Result<(), WireError> {
-        let Some(slot) = slot(self.node, demand).await else {
+        let place = demand.place(self.peer);
+        let Some(slot) = slot(self.node, demand, place.is_some()).await else {
             return self.reply(&Reply::Later { whole: true, others }).await;
         };
         let chunks = Chunks { size: held.meta.size };
@@ -236,7 +241,8 @@ impl Get<'_> {
             match given {
                 Given::Over => return Ok(false),
                 Given::Chunk(chunks, chunk, meta) => {
-                    let Some(slot) = slot(self.node, demand).await else {
+                    let place = demand.place(self.peer);
+                    let Some(slot) = slot(self.node, demand, place.is_some()).await else {
                         fetch.returned(chunk);
                         return self.later(others).await;
                     };
@@ -327,8 +333,11 @@ impl Get<'_> {
     }
 }
 
-/// Waits for the right to send; `None` when it takes too long.
-async fn slot<'n>(node: &'n Node, demand: &Demand) -> Option<Slot<'n>> {
+/// Waits for the right to send; `None` when it takes too long, and without a place.
+async fn slot<'n>(node: &'n Node, demand: &Demand, placed: bool) -> Option<Slot<'n>> {
+    if !placed {
+        return None;
+    }
     let both = async {
         let turn = demand.turns.clone().acquire_owned().await.ok()?;
         let serve = node.serves.acquire().await.ok()?;
