@@ -66,10 +66,10 @@ impl fmt::Display for Span {
             _ if us == 0 => f.write_str("0 s"),
             _ if us < 1_000 => write!(f, "{us} us"),
             _ if us < 1_000_000 => write!(f, "{} ms", us / 1_000),
-            ..60 if self.0.subsec_millis() >= 100 => write!(f, "{:.1} s", self.0.as_secs_f64()),
-            ..60 => write!(f, "{s} s"),
-            ..3_600 => write!(f, "{} min {} s", s / 60, s % 60),
-            ..86_400 => write!(f, "{} h {} min", s / 3_600, s % 3_600 / 60),
+            0..60 if self.0.subsec_millis() >= 100 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            0..60 => write!(f, "{s} s"),
+            60..3_600 => write!(f, "{} min {} s", s / 60, s % 60),
+            3_600..86_400 => write!(f, "{} h {} min", s / 3_600, s % 3_600 / 60),
             _ => write!(f, "{} d {} h", s / 86_400, s % 86_400 / 3_600),
         }
     }

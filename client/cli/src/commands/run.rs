@@ -5,6 +5,7 @@ mod files;
 mod interrupt;
 mod output;
 mod report;
+mod waiting;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -114,6 +115,7 @@ impl Run {
         let indices = Arc::new(indices);
         output.listen(&client, first, indices.clone());
         let interrupted = interrupt::cancel(&client)?;
+        let waiting = waiting::tell_why(&client);
         let mut report = Report::new(output.clone(), interrupted);
         let call = |place: usize| {
             let order = Order { index: indices[place], ..order.clone() };
@@ -124,6 +126,7 @@ impl Run {
             let kept = result.map(|outs| files::bring(&client, &self.outs, indices[place], outs));
             report.ended(indices[place], kept);
         }
+        drop(waiting);
         // What the tasks printed has come before their ends: it is printed now.
         client.shutdown();
         Ok(report.finish(&output))

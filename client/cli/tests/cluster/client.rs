@@ -64,6 +64,20 @@ fn large_values_go_past_the_scheduler() {
 }
 
 #[test]
+fn a_large_result_is_made_again_when_its_worker_is_gone() {
+    let mut cluster = Cluster::start(2);
+    let client = Client::connect(&cluster.address).unwrap();
+    let made = count_to::submit(&client, 1_000_000).unwrap();
+    client.wait(std::slice::from_ref(&made), 1, None).unwrap();
+    let objects = client.cluster().objects(None, 1).unwrap();
+    let holder = objects.items[0].workers[0];
+    let workers = client.cluster().workers().unwrap();
+    let name = &workers.iter().find(|worker| worker.worker == holder).unwrap().spec.name;
+    cluster.kill_worker(name.trim_start_matches('w').parse().unwrap());
+    assert_eq!(made.get().unwrap().len(), 1_000_000);
+}
+
+#[test]
 fn whoever_cannot_connect_is_told_why() {
     let cluster = Cluster::start(0);
     let short = |address: &str| {

@@ -54,6 +54,11 @@ impl Cluster {
         self.workers.push(worker.unwrap());
     }
 
+    /// Kills a worker of those that were started, counted from 0, as a crash would.
+    pub(crate) fn kill_worker(&mut self, place: usize) {
+        self.workers[place].kill().unwrap();
+    }
+
     /// A command of the program as a client, in the cluster's directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = program(&self.dir);

@@ -11,6 +11,9 @@ use crate::commands::logs::write;
 /// An unfinished line longer than this is printed as it is, in bytes.
 const LINE_LIMIT: usize = 64 << 10;
 
+/// Unfinished lines, by the number of the task and whether it is standard error.
+type OpenLines = HashMap<(u64, bool), Vec<u8>>;
+
 /// Where the output of all commands meets.
 #[derive(Clone)]
 pub(super) struct Output {
@@ -18,7 +21,7 @@ pub(super) struct Output {
     /// Lines of several commands are kept apart.
     lines: bool,
     tag: bool,
-    open: Arc<Mutex<HashMap<(u64, bool), Vec<u8>>>>,
+    open: Arc<Mutex<OpenLines>>,
 }
 
 impl Output {
