@@ -8,7 +8,7 @@
 //! - [`shell`]: one turn of the daemon: take what came, let the core act, do what it wants done.
 //! - [`host`]: the executors: template process, rings, control sockets, output.
 //! - [`put`]: how a client in the worker's own process reads and writes large values.
-//! - [`daemon`]: a worker that joins a scheduler over a network (with the feature `daemon`).
+//! - `daemon`: a worker that joins a scheduler over a network (with the feature `daemon`).
 //! - `peers`: what passes between this worker and others; `programs`: those that came from clients
 //!   (both with the feature `daemon`).
 //! - `disk`: the thread that spills and loads; `trim`: when memory that nobody uses is given back.
