@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(feature = "cluster")]
-use manyhands_transport::address::{ADDRESS_VARIABLE, Address};
+use manyhands_transport::address::Address;
 
+#[cfg(any(feature = "cluster", feature = "local"))]
 use crate::client::Client;
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
+#[cfg(any(feature = "cluster", feature = "local"))]
 use crate::error::Error;
 #[cfg(feature = "cluster")]
 use crate::remote;
+#[cfg(any(feature = "cluster", feature = "local"))]
 use crate::session::Session;
 
 /// How long to try to connect, unless [`Builder::connect_timeout`] says otherwise.
@@ -120,12 +123,16 @@ impl Builder {
     /// process if it is not set: see [`Client::start`].
     #[cfg(all(feature = "cluster", feature = "local"))]
     pub fn start(self) -> Result<Client, Error> {
-        match std::env::var(ADDRESS_VARIABLE).ok().filter(|address| !address.trim().is_empty()) {
+        match std::env::var(manyhands_transport::address::ADDRESS_VARIABLE)
+            .ok()
+            .filter(|address| !address.trim().is_empty())
+        {
             Some(address) => self.connect(&address),
             None => self.local(),
         }
     }
 
+    #[cfg(any(feature = "cluster", feature = "local"))]
     fn job_name(&self) -> String {
         self.name.clone().unwrap_or_else(program)
     }
@@ -144,6 +151,7 @@ impl Cluster {
 }
 
 /// The name of this program.
+#[cfg(any(feature = "cluster", feature = "local"))]
 fn program() -> String {
     let path = std::env::current_exe().ok();
     let name = path.as_deref().and_then(std::path::Path::file_name);

@@ -51,6 +51,7 @@ impl Client {
 
 impl Cluster {
     /// The cluster of a session.
+    #[cfg(feature = "cluster")]
     pub(crate) fn of(session: Arc<Session>) -> Cluster {
         Cluster { session }
     }
