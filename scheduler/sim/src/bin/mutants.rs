@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Seeds that are played on each mutant.
-const SEEDS: u32 = 200;
+const SEEDS: u32 = 300;
 
 struct Mutant {
     name: String,
