@@ -7,13 +7,13 @@
 //!
 //! # Layout
 //! - [`scenario`]: what a seed means; [`features`] and [`shapes`] fill its [`plan`].
+//! - [`troubles`]: what befalls workers: they join, die, slow down, are away, are drained.
 //! - [`cluster`]: the loop. [`world`] is what all parts of it share, [`agenda`] what will happen.
 //! - [`network`]: links with delays, repeats, overtaking and cuts, under sessions.
 //! - [`worker`]: a core in a virtual shell, with its [`executor`]s and its [`store`].
 //! - [`client`]: says what its script says; [`oracle`] judges what it is told, by the [`record`].
 //! - [`nested`] and [`batch`]: plans as messages.
 //! - [`policies`] and [`fairness`]: what each policy is worth, measured.
-//! - [`troubles`]: what befalls workers.
 //! - [`rng`]: numbers that follow from the seed.
 
 pub mod agenda;
