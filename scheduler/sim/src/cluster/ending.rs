@@ -54,7 +54,7 @@ impl Cluster {
             }
         }
         let drains = self.standing.iter().zip(&self.members).enumerate();
-        let left = drains.filter(|(_, (it, member))| it.drains && **member == Member::In);
+        let left = drains.filter(|(_, (it, member))| it.drains.is_some() && **member == Member::In);
         leaks.extend(left.map(|(number, _)| format!("worker {number} drains and was not let go")));
         leaks.extend(self.forgotten_goodbyes());
         leaks.truncate(5);

@@ -20,10 +20,10 @@ pub(super) enum Member {
 /// What the scheduler has heard of a worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Standing {
-    /// Its link is broken.
-    away: bool,
-    /// It drains.
-    pub(super) drains: bool,
+    /// Since when its link is broken.
+    away: Option<Time>,
+    /// Since when it drains.
+    pub(super) drains: Option<Time>,
 }
 
 impl Cluster {
@@ -167,21 +167,27 @@ impl Cluster {
     /// The scheduler hears something.
     pub(super) fn note_standing(&mut self, event: &scheduler::Event) {
         match event {
-            scheduler::Event::WorkerAway { worker } => self.standing[worker.0 as usize].away = true,
+            scheduler::Event::WorkerAway { worker } => {
+                self.standing[worker.0 as usize].away = Some(self.world.now);
+            }
             scheduler::Event::WorkerBack { worker } => {
-                self.standing[worker.0 as usize].away = false
+                self.standing[worker.0 as usize].away = None;
             }
             scheduler::Event::FromWorker { worker, message: FromWorker::Draining } => {
-                self.standing[worker.0 as usize].drains = true;
+                let drains = &mut self.standing[worker.0 as usize].drains;
+                drains.get_or_insert(self.world.now);
             }
             _ => {}
         }
     }
 
-    /// A worker that is away gets no tasks, and one that drains only what it must run in place.
+    /// A worker that is away gets no tasks, and one that drains only what it must run in place. What
+    /// was placed before, in the turn in which the scheduler learnt it, is on its way.
     pub(super) fn judge_assignment(&mut self, number: usize, message: &ToWorker) {
         let ToWorker::Assign { tasks } = message else { return };
-        let Standing { away, drains } = self.standing[number];
+        let before = |since: Option<Time>| since.is_some_and(|since| since < self.world.now);
+        let (away, drains) =
+            (before(self.standing[number].away), before(self.standing[number].drains));
         let task = tasks.iter().find(|task| away || (drains && task.in_place_of.is_none()));
         if let Some(task) = task {
             let what = if away { "is away" } else { "drains" };
