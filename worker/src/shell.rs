@@ -79,6 +79,8 @@ pub(crate) trait Transfers: Send {
     fn program(&self, program: u128) -> Option<PathBuf>;
     /// Bytes a second that lately came.
     fn bandwidth(&self) -> u64;
+    /// The worker is about to leave: clients are to put nothing here any more.
+    fn refuse_puts(&self);
 }
 
 /// The worker. It owns no thread of its own but the disk's: whoever owns one calls

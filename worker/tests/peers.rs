@@ -171,6 +171,20 @@ fn clients_send_and_fetch() {
     assert_eq!(town.nodes[0].worker.holdings(), (0, 0));
 }
 
+#[test]
+fn a_worker_that_is_about_to_leave_takes_nothing_from_clients() {
+    let mut town = Town::new(1, 64 << 20, &FUNCTIONS);
+    let client = town.client();
+    let (key, size) = (Key::Object(task(1).object(0)), 100_000);
+    let meta = ObjectMeta { codec: Codec::RAW, size, contains: Vec::new() };
+    town.nodes[0].worker.drain();
+    town.hear(0, "that it drains", |message| matches!(message, FromWorker::Draining).then_some(()));
+    let patience = Duration::from_secs(10);
+    let put = || client.put_blocking(WorkerId(0), key, meta, pattern(size).into(), patience);
+    let refused = town.meanwhile(put).unwrap_err().to_string();
+    assert!(refused.contains("about to leave"), "{refused}");
+}
+
 /// This program, made another one by some bytes behind its end.
 fn other_program() -> (bytes::Bytes, u128) {
     let mut bytes = std::fs::read("/proc/self/exe").unwrap();

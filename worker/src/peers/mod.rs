@@ -120,6 +120,10 @@ impl Peers {
 }
 
 impl Transfers for Peers {
+    fn refuse_puts(&self) {
+        self.shelves.refuse_objects();
+    }
+
     fn peers(&self, peers: Vec<Peer>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(peers.iter().map(|peer| peer.worker));

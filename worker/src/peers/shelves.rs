@@ -26,6 +26,9 @@ pub(crate) struct OpenShelves {
 struct Session {
     store: Arc<Store>,
     inbox: Sender<Input>,
+    /// The worker drains: what a client would put here now might be lost before the scheduler knows
+    /// of it.
+    drains: bool,
 }
 
 impl OpenShelves {
@@ -35,13 +38,21 @@ impl OpenShelves {
 
     /// A session begins: this is its store, and its worker's mailbox.
     pub(crate) fn open(&self, store: Arc<Store>, inbox: Sender<Input>) {
-        let session = Some(Session { store, inbox });
+        let session = Some(Session { store, inbox, drains: false });
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
     }
 
     /// It is over: nothing of it can be had any more.
     pub(crate) fn close(&self) {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// From now on, in this session, clients can put no objects here.
+    pub(crate) fn refuse_objects(&self) {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = session.as_mut() {
+            session.drains = true;
+        }
     }
 
     fn session(&self) -> Option<Session> {
@@ -99,6 +110,9 @@ impl Session {
 
     /// Waits until the core has room for it.
     async fn accept(&self, object: ObjectId, size: u64) -> Result<Arc<dyn Sink>, String> {
+        if self.drains {
+            return Err("this worker is about to leave".to_owned());
+        }
         let (told, answer) = oneshot::channel();
         let (store, inbox) = (self.store.clone(), self.inbox.clone());
         let grant = Box::new(move |granted: Result<(u64, Extent), String>| {

@@ -7,6 +7,7 @@ use manyhands_proto::Time;
 use manyhands_proto::client::Runtime;
 use manyhands_proto::executor::{End, Place, Run, ToExecutor};
 use manyhands_proto::task::FailureKind;
+use manyhands_proto::worker::FromWorker;
 use manyhands_store::Writer;
 use manyhands_worker_core::event::ExecutorId;
 use manyhands_worker_core::{Action, Event, ProgramNews};
@@ -34,7 +35,12 @@ impl Worker {
 
     fn perform(&mut self, now: Time, action: Action) {
         match action {
-            Action::ToScheduler(message) => self.to_scheduler.push(message),
+            Action::ToScheduler(message) => {
+                if let (FromWorker::Draining, Some(transfers)) = (&message, &self.transfers) {
+                    transfers.refuse_puts();
+                }
+                self.to_scheduler.push(message);
+            }
             Action::Feed { executor, run } => self.feed(now, executor, run),
             Action::RunInPlace { executor, run } => {
                 self.give_segments(executor, &run);
