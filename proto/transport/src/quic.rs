@@ -102,8 +102,13 @@ impl Settings {
 /// A server's side: it has the key of `token`, and lets in whoever has the key of one of `admits`.
 pub fn server_config(token: &Token, admits: &[Role], settings: &Settings) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(identity::server(token, admits));
+    let mut transport = settings.transport();
+    // Openers keep connections alive. They do not know of a shorter time-out of ours.
+    if settings.idle_timeout < Settings::default().idle_timeout {
+        transport.keep_alive_interval(Some(settings.keep_alive));
+    }
     config
-        .transport_config(Arc::new(settings.transport()))
+        .transport_config(Arc::new(transport))
         .max_incoming(1024)
         .incoming_buffer_size(64 << 10)
         .incoming_buffer_size_total(4 << 20);
