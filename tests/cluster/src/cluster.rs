@@ -53,7 +53,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one, and waits until all its workers have joined.
+    /// Starts one, and waits until all its workers have joined. The calling thread, and those that it
+    /// starts from now on, are on the machine for clients.
     pub fn start(plan: Plan) -> Cluster {
         let machines = Machines::new(plan.machines + 2);
         let folder = Folder::new();
@@ -76,6 +77,7 @@ impl Cluster {
         let started: Vec<Daemon> = (0..count).map(|at| cluster.worker(at, &[])).collect();
         started.iter().for_each(joined);
         cluster.workers = started;
+        cluster.client_machine().settle();
         cluster
     }
 
@@ -90,7 +92,9 @@ impl Cluster {
         command.arg(line).args(["--name", &format!("w{at}"), "--host", &format!("machine-{at}")]);
         command.args(["--cores", &self.plan.cores.to_string(), "--memory", "2GiB"]);
         command.args(["--store-limit", "512MiB", "--program-limit", "1GiB", "--gpus", "0"]);
-        command.args(["--bind", &machine.at(0).to_string()]);
+        if !args.contains(&"--bind") {
+            command.args(["--bind", &machine.at(0).to_string()]);
+        }
         if !args.contains(&"--state-dir") && !self.plan.worker.iter().any(|it| it == "--state-dir")
         {
             // Programs that an earlier test has sent are there already.
@@ -137,8 +141,7 @@ impl Cluster {
 
     /// Connects from the machine for clients, by another line.
     pub fn client_by(&self, line: &str) -> Client {
-        let client = self.client_machine().enter(|| Client::connect(line));
-        client.unwrap_or_else(|error| {
+        Client::connect(line).unwrap_or_else(|error| {
             self.scheduler.show();
             panic!("a client cannot connect: {error}")
         })

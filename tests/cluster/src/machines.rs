@@ -166,9 +166,7 @@ impl Machine {
         thread::scope(|scope| {
             let inside = thread::Builder::new().name(format!("machine {}", self.number));
             let thread = inside.spawn_scoped(scope, || {
-                if let Some(space) = &self.space {
-                    space.enter().expect("a namespace of our own can be entered");
-                }
+                self.settle();
                 work()
             });
             match thread.expect("a thread can be started").join() {
@@ -176,6 +174,14 @@ impl Machine {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    /// The calling thread, and those that it starts from now on, are on this machine. One that calls
+    /// this has to be a test's own.
+    pub fn settle(&self) {
+        if let Some(space) = &self.space {
+            space.enter().expect("a namespace of our own can be entered");
+        }
     }
 
     /// A program to be run in this machine. Whoever starts it must be a thread that outlives it: see
@@ -192,7 +198,7 @@ impl Machine {
         let [a, b, c, _] = self.address.octets();
         let (old, new) = (self.address, Ipv4Addr::new(a, b, c, last_byte));
         if self.space.is_some() {
-            let script = format!("addr add {new}/24 dev eth0\naddr del {old}/24 dev eth0\n");
+            let script = format!("addr del {old}/24 dev eth0\naddr add {new}/24 dev eth0\n");
             run("ip", &["-batch", "-"], &script, self.space.as_ref())?;
         }
         self.address = new;

@@ -32,9 +32,8 @@ fn wait_for_refusal(cluster: &Cluster, words: &str) {
 }
 
 /// The error of a client that tries to come in with another line.
-fn refused_with(cluster: &Cluster, line: &str) -> String {
-    let connected = cluster.client_machine().enter(|| Client::connect(line));
-    connected.expect_err("a stranger is not let in").to_string()
+fn refused_with(line: &str) -> String {
+    Client::connect(line).expect_err("a stranger is not let in").to_string()
 }
 
 fn token_of(line: &str) -> Token {
@@ -90,16 +89,16 @@ fn whoever_has_no_secret_or_another_one_or_that_of_another_role_stays_outside() 
     in_time("wrong secrets", Duration::from_secs(90), || {
         let cluster = quiet_cluster();
         let place = cluster.scheduler_address();
-        let error = refused_with(&cluster, &place.to_string());
+        let error = refused_with(&place.to_string());
         assert!(error.contains("MANYHANDS_TOKEN"), "{error}");
 
         let other = ClusterSecret::from_bytes([7; 32]);
         let line = format!("manyhands://{}@{place}", other.token(Role::Client));
-        let error = refused_with(&cluster, &line);
+        let error = refused_with(&line);
         assert!(error.contains("another cluster"), "{error}");
         wait_for_refusal(&cluster, &cluster.client_machine().address().to_string());
 
-        let error = refused_with(&cluster, &cluster.for_workers);
+        let error = refused_with(&cluster.for_workers);
         assert!(error.contains("Worker") && error.contains("Client"), "{error}");
         // A worker with the other cluster's secret keeps trying, and says why it is not let in.
         let line = format!("manyhands://{}@{place}", other.token(Role::Worker));
@@ -107,7 +106,8 @@ fn whoever_has_no_secret_or_another_one_or_that_of_another_role_stays_outside() 
         worker.line("that it cannot join", |line| line.contains("cannot join yet").then_some(()));
         assert_eq!(cluster.number("workers"), 1);
         assert!(refusals(&cluster).len() <= 2, "{:?}", refusals(&cluster));
-        check_all(&cluster.client(), &many_slowly(&cluster.client(), 10, 0));
+        let client = cluster.client();
+        check_all(&client, &many_slowly(&client, 10, 0));
     });
 }
 
@@ -132,7 +132,8 @@ fn whoever_speaks_another_version_or_breaks_the_rules_is_told_so_and_thrown_out(
         assert_eq!(refusals(&cluster).len(), 1, "the others come within its ten seconds");
         let growth = cluster.scheduler.resident().saturating_sub(before);
         assert!(growth < GROWTH_LIMIT, "the scheduler grew by {growth} bytes");
-        check_all(&cluster.client(), &many_slowly(&cluster.client(), 10, 0));
+        let client = cluster.client();
+        check_all(&client, &many_slowly(&client, 10, 0));
     });
 }
 

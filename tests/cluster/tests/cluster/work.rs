@@ -59,8 +59,7 @@ pub(crate) fn until_info(
     what: &str,
     mut wanted: impl FnMut(&ClusterInfo) -> bool,
 ) -> ClusterInfo {
-    let line = &cluster.for_clients;
-    let asked = cluster.client_machine().enter(|| manyhands::Cluster::connect(line)).unwrap();
+    let asked = manyhands::Cluster::connect(&cluster.for_clients).unwrap();
     until(what, || asked.info().ok().filter(|info| wanted(info)))
 }
 
