@@ -115,6 +115,16 @@ impl Crew {
         size: u64,
         from: Vec<WorkerId>,
     ) -> Result<(ObjectMeta, Bytes), String> {
+        // Workers are made known before they are named: those that are not known have gone, and what
+        // they had has been moved, or will be made again. Whoever asks the scheduler anew is told.
+        let mut from = from;
+        {
+            let state = self.lock();
+            from.retain(|worker| state.peers.contains_key(worker));
+        }
+        if from.is_empty() {
+            return Err("the workers that had it have gone".to_owned());
+        }
         let bulk = self.bulk()?;
         let want = Want { patience: WORKER_PATIENCE, ..Want::new(key, size, from) };
         wait_for(bulk.read(want)).map_err(|error| error.to_string())
