@@ -6,13 +6,26 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check fix mutants bench setup toolchain data
+.PHONY: help demo cluster cluster-demo cluster-down test check fix mutants bench setup toolchain data
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup data ## The main job: the delays of 336,776 departures, on every core.
 	cargo run --release --quiet -p manyhands-example-flights
+
+cluster: setup ## A cluster of two machines on this one: two network namespaces with an address each.
+	cargo build --release --quiet -p manyhands-cli
+	deploy/local/two-machines up
+
+cluster-demo: setup data ## The main job on that cluster, and what the cluster says of itself.
+	cargo build --release --quiet -p manyhands-cli -p manyhands-example-flights
+	deploy/local/two-machines run "$${CARGO_TARGET_DIR:-target}/release/manyhands-example-flights"
+	deploy/local/two-machines run manyhands run -- uname -a
+	deploy/local/two-machines run manyhands workers
+
+cluster-down: ## Ends it.
+	deploy/local/two-machines down
 
 test: check data ## All checks: those of `check`, then unit, doc, simulation and integration tests.
 	cargo test --workspace

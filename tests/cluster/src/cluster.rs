@@ -18,10 +18,14 @@ use crate::program::{Folder, program, scratch};
 pub struct Plan {
     /// Machines that are there for workers.
     pub machines: usize,
-    /// Workers that run from the start, one on each of the first of these machines.
+    /// Workers that run from the start, one on each of these machines, and again from the first.
     pub workers: usize,
     /// Slots of each.
     pub cores: u32,
+    /// Bytes that objects may take in the memory of each.
+    pub store: u64,
+    /// The machines are addresses in 127.0.0.0/8, where datagrams are large and take no time.
+    pub loopback: bool,
     /// More arguments of the scheduler.
     pub scheduler: Vec<String>,
     /// More arguments of every worker.
@@ -31,7 +35,8 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         let (scheduler, worker) = (Vec::new(), Vec::new());
-        Plan { machines: 3, workers: 3, cores: 2, scheduler, worker }
+        let (cores, store, loopback) = (2, 512 << 20, false);
+        Plan { machines: 3, workers: 3, cores, store, loopback, scheduler, worker }
     }
 }
 
@@ -56,7 +61,10 @@ impl Cluster {
     /// Starts one, and waits until all its workers have joined. The calling thread, and those that it
     /// starts from now on, are on the machine for clients.
     pub fn start(plan: Plan) -> Cluster {
-        let machines = Machines::new(plan.machines + 2);
+        let machines = match plan.loopback {
+            true => Machines::on_loopback(plan.machines + 2),
+            false => Machines::new(plan.machines + 2),
+        };
         let folder = Folder::new();
         let mut command = daemon(&machines[0], "scheduler");
         command.arg("--bind").arg(machines[0].at(0).to_string());
@@ -81,9 +89,11 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a worker on the machine of this number (of those for workers), without waiting.
+    /// Starts a worker with this number, which is that of its machine (of those for workers),
+    /// without waiting.
     pub fn worker(&self, at: usize, args: &[&str]) -> Daemon {
-        self.worker_at(&self.machines[at + 1], at, &self.for_workers, args)
+        let machine = &self.machines[at % self.plan.machines + 1];
+        self.worker_at(machine, at, &self.for_workers, args)
     }
 
     /// Starts a worker on any machine, by a line of the caller's.
@@ -91,7 +101,14 @@ impl Cluster {
         let mut command = daemon(machine, "worker");
         command.arg(line).args(["--name", &format!("w{at}"), "--host", &format!("machine-{at}")]);
         command.args(["--cores", &self.plan.cores.to_string(), "--memory", "2GiB"]);
-        command.args(["--store-limit", "512MiB", "--program-limit", "1GiB", "--gpus", "0"]);
+        command.args([
+            "--store-limit",
+            &self.plan.store.to_string(),
+            "--program-limit",
+            "2GiB",
+            "--gpus",
+            "0",
+        ]);
         if !args.contains(&"--bind") {
             command.args(["--bind", &machine.at(0).to_string()]);
         }

@@ -23,6 +23,6 @@ mod relay;
 pub use cluster::{Cluster, Plan};
 pub use daemon::{Daemon, output};
 pub use limit::{LIMIT, in_time, until};
-pub use machines::{MACHINES_LIMIT, Machine, Machines};
+pub use machines::{LOOPBACK, MACHINES_LIMIT, Machine, Machines};
 pub use program::{Folder, program, scratch};
 pub use relay::{Counts, Faults, Relay};

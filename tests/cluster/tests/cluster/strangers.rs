@@ -96,7 +96,7 @@ fn whoever_has_no_secret_or_another_one_or_that_of_another_role_stays_outside() 
         let line = format!("manyhands://{}@{place}", other.token(Role::Client));
         let error = refused_with(&line);
         assert!(error.contains("another cluster"), "{error}");
-        wait_for_refusal(&cluster, &cluster.client_machine().address().to_string());
+        wait_for_refusal(&cluster, "handshake");
 
         let error = refused_with(&cluster.for_workers);
         assert!(error.contains("Worker") && error.contains("Client"), "{error}");
