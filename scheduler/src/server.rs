@@ -10,6 +10,7 @@ mod reception;
 #[cfg(test)]
 mod tests;
 
+use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -97,6 +98,12 @@ pub enum ServeError {
     /// The secret that there is cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Another scheduler uses the state directory.
+    #[error(
+        "another scheduler uses the state directory {0}: end it, or give this one a directory of its \
+         own"
+    )]
+    Taken(PathBuf),
     /// The port is taken, or the address is not of this machine.
     #[error("cannot listen on {bind} (UDP): {source}")]
     Bind {
@@ -134,6 +141,8 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let secret = secret(&config)?;
+    // Held until the end.
+    let _lock = lock(&config)?;
     let token = secret.token(Role::Scheduler);
     let admitted = [Role::Worker, Role::Client];
     let server = quic::server_config(&token, &admitted, &config.settings);
@@ -182,6 +191,19 @@ fn secret(config: &ServeConfig) -> Result<ClusterSecret, ServeError> {
     }
 }
 
+/// Two schedulers with one identity would be taken for each other. Where no file can be written
+/// nothing is kept either.
+fn lock(config: &ServeConfig) -> Result<Option<File>, ServeError> {
+    let Some(dir) = &config.state_dir else { return Ok(None) };
+    let options = File::options().create(true).truncate(false).write(true).clone();
+    let Ok(file) = options.open(dir.join("scheduler.lock")) else { return Ok(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(ServeError::Taken(dir.clone())),
+        // A file system without locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+    }
+}
+
 fn announcement(config: &ServeConfig, secret: &ClusterSecret, address: SocketAddr) -> Ready {
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address.ip()).to_string());
     let line = |role| Address {
@@ -207,5 +229,22 @@ fn reachable(bound: IpAddr) -> IpAddr {
         socket.connect(there).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    way_out().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    way_out().or_else(|| interface(bound)).unwrap_or_else(|| {
+        log::warn!(
+            "no address was found under which other machines reach this one: the lines below name \
+             this machine itself; --advertise gives another host"
+        );
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    })
+}
+
+/// The first address of an interface that is up, where no route leads further.
+fn interface(bound: IpAddr) -> Option<IpAddr> {
+    let all = if_addrs::get_if_addrs().ok()?.into_iter();
+    let fits = |ip: &IpAddr| ip.is_ipv4() == bound.is_ipv4() || bound.is_ipv6();
+    let mut usable = all
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .map(|interface| interface.ip())
+        .filter(fits);
+    usable.next()
 }

@@ -116,7 +116,7 @@ impl Host for Script {
         Ok(Welcome { session: SessionId(u64::from(*next)), begun, ends, grace })
     }
 
-    fn away(&self, _session: SessionId) {}
+    fn away(&self, _session: SessionId, _why: &str) {}
 
     fn back(&self, _session: SessionId) {}
 

@@ -68,7 +68,7 @@ impl Host for Inn {
         Ok(Welcome { session: SessionId(0), begun, ends, grace: Duration::from_secs(1) })
     }
 
-    fn away(&self, _session: SessionId) {}
+    fn away(&self, _session: SessionId, _why: &str) {}
     fn back(&self, _session: SessionId) {}
     fn lost(&self, _session: SessionId, _why: &str) {}
 }

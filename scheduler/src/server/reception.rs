@@ -38,7 +38,7 @@ impl Reception {
         Ok(Welcome { session, begun, ends, grace: self.client_grace })
     }
 
-    fn worker(&self, session: SessionId, spec: WorkerSpec) -> Result<Welcome, String> {
+    fn worker(&self, session: SessionId, spec: WorkerSpec) -> Result<(WorkerId, Welcome), String> {
         let worker = self.door.next_worker();
         let outbox = Outbox::<ToWorker>::new();
         let ear = WorkerEar { inbox: self.door.inbox.clone(), worker };
@@ -47,7 +47,7 @@ impl Reception {
         self.tell(Input::WorkerJoined { worker, spec, receiver: outbox })?;
         self.workers().insert(session, worker);
         let begun = Begun::Worker { worker };
-        Ok(Welcome { session, begun, ends, grace: self.worker_grace })
+        Ok((worker, Welcome { session, begun, ends, grace: self.worker_grace }))
     }
 
     fn tell(&self, input: Input) -> Result<(), String> {
@@ -69,16 +69,20 @@ impl Host for Reception {
             }
             Join::Worker(spec) => {
                 let name = spec.name.clone();
-                let welcome = self.worker(session, spec)?;
-                log::info!("worker {name:?} at {from} joins as {:?}", welcome.begun);
+                let (worker, welcome) = self.worker(session, spec)?;
+                log::info!("worker {name:?} at {from} joins as {worker}");
                 Ok(welcome)
             }
         }
     }
 
-    fn away(&self, session: SessionId) {
-        if let Some(&worker) = self.workers().get(&session) {
-            let _ = self.tell(Input::WorkerAway { worker });
+    fn away(&self, session: SessionId, why: &str) {
+        match self.workers().get(&session) {
+            Some(&worker) => {
+                log::info!("{worker} is away: {why}");
+                let _ = self.tell(Input::WorkerAway { worker });
+            }
+            None => log::info!("{session:?} is away: {why}"),
         }
     }
 

@@ -41,9 +41,11 @@ pub enum DaemonError {
     /// The address of the scheduler is of no use.
     #[error(transparent)]
     Join(DialError),
-    /// The state directory cannot be used.
-    #[error("the state directory {path} cannot be used: {source}")]
-    State {
+    /// A directory that the daemon needs cannot be used.
+    #[error("the {what} directory {path} cannot be used: {source}")]
+    Directory {
+        /// What for.
+        what: &'static str,
         /// Which.
         path: PathBuf,
         /// Why not.
@@ -95,14 +97,14 @@ struct Daemon {
 
 impl Daemon {
     fn start(config: DaemonConfig) -> Result<Daemon, DaemonError> {
-        let state = |path: &Path| {
+        let unusable = |what, path: &Path| {
             let path = path.to_owned();
-            move |source| DaemonError::State { path, source }
+            move |source| DaemonError::Directory { what, path, source }
         };
         let (directory, lock) =
-            own_directory(&config.state_dir).map_err(state(&config.state_dir))?;
+            own_directory(&config.state_dir).map_err(unusable("state", &config.state_dir))?;
         let spill = config.spill_directory(&directory);
-        std::fs::create_dir_all(&spill).map_err(state(&spill))?;
+        std::fs::create_dir_all(&spill).map_err(unusable("spill", &spill))?;
         let own_program = program_hash(Path::new("/proc/self/exe"));
         let own_program = own_program.map_err(system("cannot read the daemon's own program"))?;
         let exchange = listen(&config, &directory)?;

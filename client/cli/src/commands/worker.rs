@@ -120,6 +120,9 @@ impl Worker {
 impl Settings {
     fn config(&self) -> Result<DaemonConfig, Failure> {
         let usual = DaemonConfig::new(self.scheduler()?);
+        if self.cores == Some(0) {
+            return Err(Failure::value("cores", "a worker needs at least 1".to_owned()));
+        }
         let memory = self.memory.map_or(usual.memory, |size| size.0);
         let read = |words: &[String], what: &str, parse: fn(&str) -> Result<_, String>| {
             let parsed = words.iter().map(|text| parse(text));

@@ -72,7 +72,7 @@ fn render(workers: &[WorkerInfo]) -> String {
         table.row([
             info.worker.to_string(),
             info.spec.name.clone(),
-            state_with_note(info),
+            state(info.state).to_owned(),
             format!(
                 "{}/{}",
                 cores(info.millicores_used),
@@ -85,14 +85,11 @@ fn render(workers: &[WorkerInfo]) -> String {
             has(info),
         ]);
     }
-    table.render()
-}
-
-fn state_with_note(info: &WorkerInfo) -> String {
-    match info.note.is_empty() {
-        true => state(info.state).to_owned(),
-        false => format!("{}: {}", state(info.state), info.note),
-    }
+    let notes = workers.iter().filter(|info| !info.note.is_empty());
+    let notes: String = notes
+        .map(|info| format!("\n{} ({}): {}", info.worker, info.spec.name, info.note))
+        .collect();
+    table.render() + &notes + if notes.is_empty() { "" } else { "\n" }
 }
 
 /// Its named resources and labels.
@@ -147,7 +144,7 @@ mod tests {
         let expected = [
             "worker-3",
             "box",
-            "draining: 2 tasks run",
+            "draining",
             "1.5/8",
             "   2",
             "16 GiB",
@@ -157,6 +154,7 @@ mod tests {
         ];
         let trimmed = |all: &[&str]| all.iter().map(|it| it.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(trimmed(&entries), trimmed(&expected));
+        assert_eq!(text.lines().last(), Some("worker-3 (box): 2 tasks run"));
         assert_eq!(to_json(&info)["resources"]["gpu"], 2.0);
     }
 }

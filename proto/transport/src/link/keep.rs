@@ -69,9 +69,8 @@ impl Keeper<'_> {
                 End::Goodbye(words) | End::Left(words) => return words,
                 End::Offence(words) => return format!("it broke the rules: {words}"),
                 End::Broken(why) => {
-                    log::info!("{:?} is away: {why}", self.session);
                     self.away = true;
-                    self.server.host.away(self.session);
+                    self.server.host.away(self.session, &why);
                 }
             }
         }
@@ -87,7 +86,7 @@ impl Keeper<'_> {
             arrival = timeout(self.grace, arriving.recv()) => match arrival {
                 Ok(Some(arrival)) => Ok(arrival),
                 Ok(None) => Err("the server has stopped".to_owned()),
-                Err(_) => Err(format!("it was not heard for {} s", self.grace.as_secs_f32())),
+                Err(_) => Err(format!("it did not come back within {} s", self.grace.as_secs_f32())),
             },
             words = self.line.bell().ended() => Err(words.to_owned()),
         }

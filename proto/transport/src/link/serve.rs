@@ -34,8 +34,8 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 pub trait Host: Send + Sync + 'static {
     /// A peer wants to join; its key has proved that it may. An error is told to the peer.
     fn begin(&self, join: Join, from: SocketAddr) -> Result<Welcome, String>;
-    /// The connection of a session is broken. It may come back.
-    fn away(&self, session: SessionId);
+    /// The connection of a session is broken, for this reason. It may come back.
+    fn away(&self, session: SessionId, why: &str);
     /// It has come back, and nothing was lost.
     fn back(&self, session: SessionId);
     /// It is over: the peer said goodbye, or broke the rules, or did not come back in time, or the

@@ -95,7 +95,7 @@ async fn a_session_ends_on_both_sides_when_its_grace_is_over() {
     relay.deaf(true);
     let session = guest.session;
     let history = inn.until("the loss", |it| it.len() == 3).await;
-    let why = "it was not heard for 0.3 s".to_owned();
+    let why = "it did not come back within 0.3 s".to_owned();
     assert_eq!(history[1..], [Happened::Away(session), Happened::Lost(session, why)]);
     guest.ear.until("the end", |heard| !heard.closed.is_empty()).await;
     guest.ear.with(|heard| {

@@ -149,7 +149,7 @@ impl Host for Inn {
         Ok(Welcome { session, begun, ends, grace: self.grace })
     }
 
-    fn away(&self, session: SessionId) {
+    fn away(&self, session: SessionId, _why: &str) {
         self.note(Happened::Away(session));
     }
 
