@@ -12,6 +12,7 @@ mod nested;
 mod small;
 mod spill;
 mod tasks;
+mod wire;
 
 use std::error::Error;
 
@@ -82,12 +83,21 @@ pub(crate) const CASES: &[Case] = &[
     with_client("cpu_bound", "2,000 x 1 ms and 200 x 10 ms of processor time", machine::cpu_bound),
     Case { repeats: 1, limit_s: 400, ..with_client("memory", "memory idle, and with 100,000 finished handles held", machine::memory) },
     Case { repeats: 1, processes: 3, ..with_client("fault", "kill -9 of an executor halfway through 2,000 x 10 ms", machine::fault) },
+];
+
+/// Cases with daemons of their own, which `all` leaves out: minutes, and root for some.
+#[rustfmt::skip]
+pub(crate) const CLUSTER: &[Case] = &[
     Case { repeats: 1, processes: 3, ..case("quic-roundtrip", "one task there and back over loopback QUIC, cores awake and idle", Run::Alone(cluster::roundtrip)) },
     Case { repeats: 1, processes: 3, ..case("quic-noop", "100,000 no-op tasks over loopback QUIC, as a graph and one by one", Run::Alone(cluster::many_noops)) },
     Case { repeats: 1, processes: 3, ..case("bulk", "64 MiB objects from worker to worker: on loopback, and over links with an MTU of 1,500", Run::Alone(far::bulk)) },
     Case { repeats: 1, processes: 3, ..case("broadcast-quic", "1 GiB to 8 workers, against one copy: on loopback, and over links of 125 MB/s", Run::Alone(far::broadcast)) },
     Case { repeats: 1, processes: 3, ..case("lossy", "5 % loss and 20 ms of delay each way between a client and its cluster", Run::Alone(cluster::lossy)) },
     Case { repeats: 1, processes: 3, ..case("run-array", "manyhands run --array 1-10000 -- true", Run::Alone(cluster::run_array)) },
+    Case { repeats: 1, processes: 3, ..case("quic-million", "1,000,000 no-op tasks over loopback QUIC in one graph, handles held", Run::Alone(wire::million_over_quic)) },
+    Case { repeats: 1, processes: 3, limit_s: 600, ..case("bulk-transport", "1 GiB between two processes, the transport alone, in datagrams of 6,500 and of 1,452 bytes", Run::Alone(wire::transport)) },
+    Case { repeats: 1, processes: 3, ..case("bulk-task", "256 MiB made by a task on one worker, read by a task on another", Run::Alone(wire::task_to_task)) },
+    Case { repeats: 1, processes: 3, ..case("lossy-workers", "16 MiB from worker to worker at 5 % loss and 20 ms of delay each way", Run::Alone(wire::lossy_workers)) },
     Case { repeats: 1, limit_s: 600, ..case("many-workers", "200 workers of one slot: the scheduler idle, and at 10,000 tasks/s", Run::Alone(cluster::many_workers)) },
 ];
 

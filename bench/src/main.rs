@@ -24,11 +24,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cases::{CASES, Case};
+use crate::cases::{CASES, CLUSTER, Case};
 use crate::record::{Record, number};
 
 const USAGE: &str = "\
-usage: manyhands-bench CASE[,CASE...] | all  [--json] [--out FILE] [--scale X] [--processes N]
+usage: manyhands-bench CASE[,CASE...] | all | cluster  [--json] [--out FILE] [--scale X] [--processes N]
        manyhands-bench table FILE...
        manyhands-bench list
 
@@ -51,7 +51,10 @@ fn command(args: Vec<String>) -> Result<ExitCode, Box<dyn Error>> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] | ["--help" | "-h" | "help"] => println!("{USAGE}"),
-        ["list"] => CASES.iter().for_each(|case| println!("{:<16} {}", case.name, case.about)),
+        ["list"] => CASES
+            .iter()
+            .chain(CLUSTER)
+            .for_each(|case| println!("{:<16} {}", case.name, case.about)),
         ["table", files @ ..] if !files.is_empty() => {
             let mut records = Vec::new();
             for file in files {
@@ -66,7 +69,7 @@ fn command(args: Vec<String>) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn find(name: &str) -> Result<&'static Case, String> {
-    let case = CASES.iter().find(|case| case.name == name);
+    let case = CASES.iter().chain(CLUSTER).find(|case| case.name == name);
     case.ok_or_else(|| format!("no case `{name}`; see `manyhands-bench list`"))
 }
 
@@ -92,6 +95,7 @@ impl Options {
                 "--scale" => options.scale = value()?.parse()?,
                 "--processes" => options.processes = Some(value()?.parse()?),
                 "all" => options.cases.extend(CASES),
+                "cluster" => options.cases.extend(CLUSTER),
                 flag if flag.starts_with('-') => Err(format!("unknown option {flag}\n{USAGE}"))?,
                 names => {
                     for name in names.split(',') {

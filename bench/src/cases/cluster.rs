@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use manyhands::{Client, Error, Handle};
-use manyhands_cluster_tests::{Cluster, Faults, Plan, Relay};
+use manyhands_cluster_tests::{Cluster, Daemon, Faults, Plan, Relay};
 
 use super::tasks::noop;
 use super::{Measured, SLOTS, check, metrics, size};
@@ -113,7 +113,8 @@ pub(super) fn run_array(scale: f64) -> Measured {
     run(100)?;
     let count = size(10_000, scale);
     let took = run(count)?;
-    Ok(metrics([("tasks/s", count as f64 / took), ("took_s", took)]))
+    let xargs = super::wire::xargs(scale)?;
+    Ok(metrics([("tasks/s", count as f64 / took), ("took_s", took), ("xargs_tasks/s", xargs)]))
 }
 
 /// How long the scheduler is watched.
@@ -137,7 +138,13 @@ pub(super) fn many_workers(scale: f64) -> Measured {
         std::thread::sleep(WATCHED);
         (scheduler.processor_time() - before) / WATCHED.as_secs_f64() * 100.0
     };
+    let used = || -> f64 { cluster.workers.iter().map(Daemon::processor_time).sum() };
+    let (before, start) = (used(), Instant::now());
     let idle = watch();
+    let idle_of_workers = (used() - before) / start.elapsed().as_secs_f64() * 100.0;
+    let worker_idle = idle_of_workers / workers as f64;
+    let resident: u64 = cluster.workers.iter().map(Daemon::resident).sum();
+    let worker_mib = mib(resident) / workers as f64;
 
     // Every worker gets the program and an executor.
     let client = cluster.client();
@@ -175,6 +182,8 @@ pub(super) fn many_workers(scale: f64) -> Measured {
         ("first_tasks_s", warm),
         ("joined_MiB", joined_mib),
         ("idle_core_percent", idle),
+        ("worker_MiB", worker_mib),
+        ("worker_idle_core_percent", worker_idle),
         ("tasks/s", given as f64 / took),
         ("busy_core_percent", busy),
         ("busy_MiB", mib(scheduler.resident())),
