@@ -3,6 +3,7 @@
 mod commands;
 mod examples;
 mod faults;
+mod foreign;
 mod leaving;
 mod machinery;
 mod programs;
