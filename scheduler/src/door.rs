@@ -34,6 +34,14 @@ pub(crate) enum Input {
     ClientLost {
         session: SessionId,
     },
+    #[cfg(feature = "server")]
+    ClientAway {
+        session: SessionId,
+    },
+    #[cfg(feature = "server")]
+    ClientBack {
+        session: SessionId,
+    },
     WorkerJoined {
         worker: WorkerId,
         spec: WorkerSpec,

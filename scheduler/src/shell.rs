@@ -157,6 +157,10 @@ impl Scheduler {
                 Event::WorkerLost { worker }
             }
             #[cfg(feature = "server")]
+            Input::ClientAway { session } => Event::ClientAway { session },
+            #[cfg(feature = "server")]
+            Input::ClientBack { session } => Event::ClientBack { session },
+            #[cfg(feature = "server")]
             Input::WorkerAway { worker } => Event::WorkerAway { worker },
             #[cfg(feature = "server")]
             Input::WorkerBack { worker } => Event::WorkerBack { worker },

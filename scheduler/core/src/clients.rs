@@ -210,6 +210,15 @@ impl Core {
                 slots.push(function);
             }
         }
+        self.replace_senders(out);
+    }
+
+    /// A client's link is broken, or is there again.
+    pub(crate) fn on_client_away(&mut self, id: SessionId, away: bool, out: &mut Vec<Action>) {
+        if let Some(session) = self.session_ids.get(&id).copied() {
+            self.sessions[session].away = away;
+            self.replace_senders(out);
+        }
     }
 
     pub(crate) fn on_hold(&mut self, session: SessionIdx, objects: &[ObjectId]) {

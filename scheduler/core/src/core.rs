@@ -174,6 +174,8 @@ impl Core {
         match event {
             Event::ClientJoined { session, lane } => self.on_client_joined(session, lane, out),
             Event::ClientLost { session } => self.on_client_lost(session, out),
+            Event::ClientAway { session } => self.on_client_away(session, true, out),
+            Event::ClientBack { session } => self.on_client_away(session, false, out),
             Event::WorkerJoined { worker, spec } => self.on_worker_joined(worker, spec, out),
             Event::WorkerLost { worker } => self.on_worker_lost(worker, out),
             Event::WorkerAway { worker } => self.on_worker_away(worker, out),

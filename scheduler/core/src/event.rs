@@ -20,6 +20,17 @@ pub enum Event {
         /// Its session.
         session: SessionId,
     },
+    /// A client's link is broken; it may come back until its grace time is over. What it holds stays;
+    /// it is not relied upon for anything that another client can do.
+    ClientAway {
+        /// Its session.
+        session: SessionId,
+    },
+    /// It has come back.
+    ClientBack {
+        /// Its session.
+        session: SessionId,
+    },
     /// A worker's session begins.
     WorkerJoined {
         /// The worker.

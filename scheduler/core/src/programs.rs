@@ -130,10 +130,10 @@ impl Core {
         }
     }
 
-    /// A client whose functions are a program's. Tasks that submit describe functions of it too, but
-    /// cannot send it.
+    /// A client whose functions are a program's, one whose link is up if there is one. Tasks that
+    /// submit describe functions of it too, but cannot send it.
     fn client_with(&self, program: u128, but: &[SessionIdx]) -> Option<SessionIdx> {
-        let found = self.sessions.iter().find(|(index, session)| {
+        let able = self.sessions.iter().filter(|(index, session)| {
             session.client().is_some()
                 && !but.contains(index)
                 && session.functions.iter().any(|function| {
@@ -141,7 +141,25 @@ impl Core {
                     matches!(runtime, Runtime::Rust { program: p } if *p == program)
                 })
         });
-        found.map(|(index, _)| index)
+        able.min_by_key(|(_, session)| session.away).map(|(index, _)| index)
+    }
+
+    /// Clients that were to send a program and are away, perhaps for ever: others are asked that can.
+    /// One that comes back may send it all the same, which changes nothing.
+    pub(crate) fn replace_senders(&mut self, out: &mut Vec<Action>) {
+        let is_away = |sender: &SessionIdx| self.sessions[*sender].away;
+        let mut stuck: Vec<u128> = Vec::new();
+        for (program, record) in &self.programs {
+            if record.sender.as_ref().is_some_and(is_away) {
+                let other = self.client_with(*program, &record.failed);
+                stuck.extend(other.filter(|other| !is_away(other)).map(|_| *program));
+            }
+        }
+        stuck.sort_unstable();
+        for program in stuck {
+            self.programs.get_mut(&program).expect("found right above").sender = None;
+            self.have_program_sent(program, out);
+        }
     }
 
     /// A worker has a program: those that wait for it can get it there.

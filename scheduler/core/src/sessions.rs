@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) end_bytes: usize,
     /// It stands in the list of sessions to tell.
     pub(crate) listed: bool,
+    /// Its link is broken.
+    pub(crate) away: bool,
 }
 
 impl Session {
@@ -62,6 +64,7 @@ impl Session {
             ends: Vec::new(),
             end_bytes: 0,
             listed: false,
+            away: false,
         }
     }
 }

@@ -102,6 +102,20 @@ fn who_leaves_is_replaced() {
 }
 
 #[test]
+fn a_client_that_is_away_is_not_waited_for_where_another_can_send() {
+    let mut b = bench(1);
+    assert_eq!(need(&mut b, 0), sends(1, 0));
+    b.event(Event::ClientAway { session: SessionId(1) });
+    assert!(b.round().is_empty(), "nobody else has it, and it may come back");
+    b.client(2, describe(PROGRAM));
+    assert_eq!(b.round(), sends(2, 0));
+    b.event(Event::ClientBack { session: SessionId(1) });
+    assert!(b.round().is_empty());
+    b.event(Event::ClientAway { session: SessionId(2) });
+    assert_eq!(b.round(), sends(1, 0));
+}
+
+#[test]
 fn a_client_that_leaves_is_not_asked_for_those_that_wait() {
     let mut b = bench(1);
     assert_eq!(need(&mut b, 0), sends(1, 0));

@@ -82,15 +82,24 @@ impl Host for Reception {
                 log::info!("{worker} is away: {why}");
                 let _ = self.tell(Input::WorkerAway { worker });
             }
-            None => log::info!("{session:?} is away: {why}"),
+            None => {
+                log::info!("{session:?} is away: {why}");
+                let _ = self.tell(Input::ClientAway { session });
+            }
         }
     }
 
     fn back(&self, session: SessionId) {
-        if let Some(&worker) = self.workers().get(&session) {
-            log::info!("{worker} is back");
-            let _ = self.tell(Input::WorkerBack { worker });
-        }
+        let _ = match self.workers().get(&session) {
+            Some(&worker) => {
+                log::info!("{worker} is back");
+                self.tell(Input::WorkerBack { worker })
+            }
+            None => {
+                log::info!("{session:?} is back");
+                self.tell(Input::ClientBack { session })
+            }
+        };
     }
 
     fn lost(&self, session: SessionId, why: &str) {
