@@ -259,6 +259,11 @@ pub enum FromWorker {
     },
     /// How full the worker is. Sent when it changes by much.
     Status(WorkerStatus),
+    /// The worker is reached elsewhere from now on: its machine got another address.
+    Moved {
+        /// As [`WorkerSpec::addresses`].
+        addresses: Vec<SocketAddr>,
+    },
     /// The worker wants to go: it is to be given no more tasks, what has not begun there is to run
     /// elsewhere, and what lies only there is to be copied. Answered by [`ToWorker::Leave`] in the
     /// end.

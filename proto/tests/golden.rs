@@ -243,6 +243,7 @@ fn from_workers(book: &mut Book) {
     book.write(FromWorker::Explained { query: 1, explanation });
     let status = WorkerStatus { store_used: 1, spilled: 2, executors: 3, bandwidth: 4 };
     book.write(FromWorker::Status(status));
+    book.write(FromWorker::Moved { addresses: peer().addresses });
     book.write(FromWorker::Draining);
     let message = "unreachable".to_owned();
     book.write(FromWorker::Missing { task: task(), attempt: 1, object: object(), message });

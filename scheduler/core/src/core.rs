@@ -253,6 +253,7 @@ impl Core {
             FromWorker::Explained { query, explanation } => {
                 self.on_explained(worker, query, explanation, out)
             }
+            FromWorker::Moved { addresses } => self.on_worker_moved(worker, addresses, out),
             FromWorker::Draining => self.on_draining(worker),
             FromWorker::CopyFailed { object, message } => {
                 self.on_copy_failed(worker, object, &message)

@@ -1,6 +1,8 @@
 //! Who can be reached: workers are told of each other, clients are told of workers, and a worker whose
 //! link is broken gets nothing new until it is back.
 
+use std::net::SocketAddr;
+
 use manyhands_proto::client::ToClient;
 use manyhands_proto::worker::{Peer, ToWorker};
 use manyhands_proto::{SessionId, Time, WorkerId};
@@ -28,11 +30,30 @@ impl Core {
             let worker = self.workers[joined].id;
             out.push(Action::ToWorker { worker, message: ToWorker::Peers { peers } });
         }
-        if let Some(peer) = self.workers[joined].peer() {
+        self.spread_addresses(joined, out);
+    }
+
+    fn spread_addresses(&self, of: WorkerIdx, out: &mut Vec<Action>) {
+        if let Some(peer) = self.workers[of].peer() {
             let peers = vec![peer];
-            self.tell_other_workers(joined, &ToWorker::Peers { peers: peers.clone() }, out);
+            self.tell_other_workers(of, &ToWorker::Peers { peers: peers.clone() }, out);
             self.tell_clients(ToClient::Workers { peers, gone: Vec::new() }, out);
         }
+    }
+
+    /// A worker's machine has another address: all that may look for it are told.
+    pub(crate) fn on_worker_moved(
+        &mut self,
+        worker: WorkerIdx,
+        addresses: Vec<SocketAddr>,
+        out: &mut Vec<Action>,
+    ) {
+        // One that was not spoken of so far is now; nobody is told of one that cannot be reached.
+        if addresses.is_empty() || addresses == self.workers[worker].spec.addresses {
+            return;
+        }
+        self.workers[worker].spec.addresses = addresses;
+        self.spread_addresses(worker, out);
     }
 
     /// A client has joined: it is told of the workers.

@@ -56,6 +56,24 @@ fn copy(size: u64, seq: u64, from: u32) -> ToWorker {
 }
 
 #[test]
+fn a_worker_that_has_moved_is_looked_for_where_it_is() {
+    let mut b = Bench::new(&[]);
+    b.event(Event::ClientJoined { session: SessionId(1), lane: Lane(1) });
+    (0..2).for_each(|worker| join(&mut b, worker, "a"));
+    b.round();
+    let addresses = vec![([10, 0, 0, 9], 7100).into()];
+    let moved = vec![Peer { addresses: addresses.clone(), ..peer(1, "a") }];
+    b.worker(1, FromWorker::Moved { addresses: addresses.clone() });
+    let actions = b.round();
+    assert_eq!(told(&actions), [(0, ToWorker::Peers { peers: moved.clone() })]);
+    let message = ToClient::Workers { peers: moved, gone: Vec::new() };
+    assert_eq!(clients_told(&actions), [(1, message.clone()), (2, message)]);
+    b.worker(1, FromWorker::Moved { addresses });
+    b.worker(1, FromWorker::Moved { addresses: Vec::new() });
+    assert!(b.round().is_empty(), "nothing is new, and nobody looks for it nowhere");
+}
+
+#[test]
 fn workers_and_clients_are_told_of_workers_that_can_be_reached() {
     let mut b = Bench::new(&[]);
     join(&mut b, 0, "a");

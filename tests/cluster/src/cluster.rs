@@ -139,6 +139,12 @@ impl Cluster {
         moved.unwrap_or_else(|error| panic!("the clients' machine keeps its address: {error}"));
     }
 
+    /// Gives a machine for workers another address.
+    pub fn readdress_worker(&mut self, at: usize, last_byte: u8) {
+        let moved = self.machines[at % self.plan.machines + 1].readdress(last_byte);
+        moved.unwrap_or_else(|error| panic!("machine {at} keeps its address: {error}"));
+    }
+
     /// Where the scheduler listens.
     pub fn scheduler_address(&self) -> SocketAddr {
         let place = self.for_clients.rsplit_once('@').map_or("", |(_, place)| place);

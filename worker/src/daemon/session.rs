@@ -1,6 +1,7 @@
 //! One session with the scheduler: joined, drained, lost, left.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands_proto::WorkerId;
@@ -11,13 +12,17 @@ use manyhands_proto::worker::{FromWorker, ToWorker, WorkerSpec};
 use manyhands_store::{Store, StoreConfig};
 use manyhands_transport::link::{Dial, DialError, Link, Outbox};
 use manyhands_transport::{Clock, Receive, Waker, turn};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::{Daemon, DaemonConfig, DaemonError, Signals, machine, system};
 use crate::{Inlet, Mail, Worker};
 
 /// Between two lines of log about what a drain waits for.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a worker looks whether it is still reached where it said. The links notice by
+/// themselves; those who want its objects have to be told.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How a session ended.
 pub(super) enum Verdict {
@@ -35,6 +40,45 @@ pub(super) struct Session {
     clock: Clock,
     waker: Arc<Waker>,
     words: Arc<LastWords>,
+    outbox: Arc<Outbox<FromWorker>>,
+    whereabouts: Whereabouts,
+}
+
+/// Where others reach the worker.
+struct Whereabouts {
+    bound: SocketAddr,
+    /// Where the scheduler is; nothing if the addresses were given and are what they are.
+    scheduler: Vec<SocketAddr>,
+    /// What was told last.
+    told: Vec<SocketAddr>,
+}
+
+impl Whereabouts {
+    fn find(daemon: &Daemon) -> Result<Whereabouts, DaemonError> {
+        let config = &daemon.config;
+        let bound = daemon.exchange.local_addr().map_err(system("cannot see where it listens"))?;
+        if !config.advertise.is_empty() {
+            let given = config.advertise.iter();
+            let told = given.map(|address| with_port(*address, bound.port())).collect();
+            return Ok(Whereabouts { bound, scheduler: Vec::new(), told });
+        }
+        let scheduler = config.scheduler.resolve().map_err(|source| {
+            let host = config.scheduler.host.clone();
+            DaemonError::Join(DialError::Unresolved { host, source })
+        })?;
+        let told = machine::reached_at(bound, &scheduler);
+        Ok(Whereabouts { bound, scheduler, told })
+    }
+
+    /// The new addresses, if they have changed and there are any.
+    fn look(&mut self) -> Option<Vec<SocketAddr>> {
+        let now = machine::reached_at(self.bound, &self.scheduler);
+        if self.scheduler.is_empty() || now.is_empty() || now == self.told {
+            return None;
+        }
+        self.told.clone_from(&now);
+        Some(now)
+    }
 }
 
 impl Session {
@@ -45,7 +89,8 @@ impl Session {
         let mail = Mail::new(&waker);
         let words = Arc::new(LastWords { inlet: mail.inlet(), words: Mutex::default() });
         let outbox = Outbox::<FromWorker>::new();
-        let spec = spec(daemon)?;
+        let whereabouts = Whereabouts::find(daemon)?;
+        let spec = spec(daemon, &whereabouts);
         let join = Join::Worker(spec.clone());
         let dial = Dial::new(config.scheduler.clone(), config.name.clone(), join);
         let opened = Link::open(dial, outbox.clone(), words.clone()).await;
@@ -66,7 +111,7 @@ impl Session {
         let own_program = daemon.own_program;
         let core = manyhands_worker_core::Config::new(spec);
         let core = manyhands_worker_core::Config { prestart, own_program, ..core };
-        let worker = Worker::new(id, core, clock, &waker, mail, store, outbox);
+        let worker = Worker::new(id, core, clock, &waker, mail, store, outbox.clone());
         let mut worker = worker.map_err(system("cannot start the worker"))?;
         worker.connect(peers).map_err(system("cannot wait for executors"))?;
         log::info!(
@@ -75,7 +120,7 @@ impl Session {
             config.name,
             config.cores,
         );
-        Ok(Session { id, worker, link, clock, waker, words })
+        Ok(Session { id, worker, link, clock, waker, words, outbox, whereabouts })
     }
 
     /// Works until the session is over, or until the worker has left after a signal.
@@ -84,11 +129,29 @@ impl Session {
         config: &DaemonConfig,
         signals: &mut Signals,
     ) -> Result<Verdict, DaemonError> {
-        self.turn_until(signals.next()).await?;
+        let mut told_to_end = false;
+        while !told_to_end && !self.is_over() {
+            self.look();
+            let stop = async {
+                tokio::select! {
+                    () = signals.next() => told_to_end = true,
+                    () = sleep(LOOK_INTERVAL) => {}
+                }
+            };
+            self.turn_until(stop).await?;
+        }
         if !self.is_over() {
             self.drain(config, signals).await?;
         }
         Ok(self.end().await)
+    }
+
+    /// Tells the scheduler where the worker is reached, if that has changed.
+    fn look(&mut self) {
+        if let Some(addresses) = self.whereabouts.look() {
+            log::info!("{} has moved: objects at {addresses:?}", self.id);
+            self.outbox.receive(vec![FromWorker::Moved { addresses }]);
+        }
     }
 
     /// Finishes or hands back its tasks and has its objects copied, and then leaves. A second signal,
@@ -175,25 +238,14 @@ impl Receive<ToWorker> for LastWords {
 }
 
 /// What the worker tells of itself.
-fn spec(daemon: &Daemon) -> Result<WorkerSpec, DaemonError> {
+fn spec(daemon: &Daemon, whereabouts: &Whereabouts) -> WorkerSpec {
     let config = &daemon.config;
-    let bound = daemon.exchange.local_addr().map_err(system("cannot see where it listens"))?;
-    let addresses = match config.advertise.as_slice() {
-        [] => {
-            let scheduler = config.scheduler.resolve().map_err(|source| {
-                let host = config.scheduler.host.clone();
-                DaemonError::Join(DialError::Unresolved { host, source })
-            })?;
-            machine::reached_at(bound, &scheduler)
-        }
-        given => given.iter().map(|address| with_port(*address, bound.port())).collect(),
-    };
     let mut named = config.resources.clone();
     if config.gpus > 0 && !named.iter().any(|(name, _)| name == "gpu") {
         named.push(("gpu".to_owned(), u64::from(config.gpus) * 1000));
     }
     named.sort();
-    Ok(WorkerSpec {
+    WorkerSpec {
         name: config.name.clone(),
         resources: Resources {
             millicores: config.cores.max(1).saturating_mul(1000),
@@ -202,14 +254,14 @@ fn spec(daemon: &Daemon) -> Result<WorkerSpec, DaemonError> {
         },
         labels: config.labels.clone(),
         store_limit: config.store_limit,
-        addresses,
+        addresses: whereabouts.told.clone(),
         host: config.host.clone(),
         platform: machine::platform(),
-    })
+    }
 }
 
 /// An advertised address without a port has the one that is bound.
-fn with_port(mut address: std::net::SocketAddr, port: u16) -> std::net::SocketAddr {
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     if address.port() == 0 {
         address.set_port(port);
     }

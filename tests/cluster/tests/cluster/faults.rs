@@ -74,6 +74,33 @@ fn a_client_whose_machine_gets_another_address_gets_its_results() {
 }
 
 #[test]
+fn what_lies_with_a_worker_whose_machine_gets_another_address_is_found_there() {
+    in_time("a worker's machine moves", LIMIT, || {
+        let plan = Plan { machines: 2, workers: 1, scheduler: grace("30s"), ..Plan::default() };
+        let mut cluster = Cluster::start(plan);
+        if !cluster.machines.are_apart() {
+            eprintln!("skipped: machines on 127.0.0.x keep their addresses");
+            return;
+        }
+        let moving = cluster.worker(1, &["--bind", "0.0.0.0:0"]);
+        moving.line("that it has joined", |line| line.contains("joined").then_some(()));
+        cluster.workers.push(moving);
+        let client = cluster.client();
+        warm(&cluster, &client);
+        let words = 1 << 17;
+        let made = client.submit(&block::lazy(1, words).label("worker", "w1")).unwrap();
+        client.wait(std::slice::from_ref(&made), 1, None).unwrap();
+        cluster.readdress_worker(1, 78);
+        let moved = |line: &str| line.contains("has moved").then_some(());
+        cluster.workers[1].line("that it has moved", moved);
+        let elsewhere = digest::lazy(&made).label("worker", "w0");
+        assert_eq!(client.compute(&elsewhere).unwrap(), digest_of(&block(1, words)));
+        assert!(client.get(&made).unwrap() == block(1, words));
+        assert_eq!(cluster.number("rerun"), 0);
+    });
+}
+
+#[test]
 fn a_worker_whose_address_changes_or_whose_way_is_cut_goes_on() {
     in_time("a worker moves", LIMIT, || {
         let plan = Plan { machines: 2, workers: 1, scheduler: grace("30s"), ..Plan::default() };
