@@ -31,7 +31,7 @@ use crew::Crew;
 
 /// How long an object that cannot be read is asked for again: its workers may be lost, and it may
 /// have to be made again.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What whoever connects may choose.
 #[derive(Clone, Debug)]

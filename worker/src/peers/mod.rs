@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use manyhands_proto::link::Key;
 use manyhands_proto::value::INLINE_LIMIT;
@@ -24,7 +25,7 @@ use manyhands_proto::worker::Peer;
 use manyhands_proto::{ObjectId, WorkerId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::Sender;
-use manyhands_transport::bulk::{Bulk, BulkConfig, FetchId, Sink, Want};
+use manyhands_transport::bulk::{Bulk, BulkConfig, FetchError, FetchId, Sink, Want};
 use manyhands_worker_core::{Event, ProgramNews};
 use rustc_hash::FxHashMap;
 
@@ -32,6 +33,9 @@ use crate::programs::Programs;
 use crate::shell::{Input, Mail, Transfers};
 use shelves::OpenShelves;
 use sinks::{Fetched, IntoExtent, IntoMemory, IntoPrograms};
+
+/// Between two lines of log about what could not be fetched.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A daemon's end of the data links: it listens from the daemon's start to its end, and keeps the
 /// programs that have come, through all sessions with the scheduler.
@@ -73,8 +77,8 @@ impl Exchange {
         }
         let (bulk, programs, shelves) =
             (self.bulk.clone(), self.programs.clone(), self.shelves.clone());
-        let (known, under_way) = (Mutex::default(), Arc::default());
-        Peers { bulk, store, programs, shelves, inbox, known, under_way }
+        let (known, under_way, complaints) = (Mutex::default(), Arc::default(), Arc::default());
+        Peers { bulk, store, programs, shelves, inbox, known, under_way, complaints }
     }
 }
 
@@ -88,6 +92,26 @@ pub struct Peers {
     inbox: Sender<Input>,
     known: Mutex<Vec<WorkerId>>,
     under_way: Arc<Mutex<FxHashMap<Key, FetchId>>>,
+    complaints: Arc<Complaints>,
+}
+
+/// What cannot be had, in few lines of log: when a network does not let two workers see each other,
+/// every object says the same.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Complaints {
+    fn tell(&self, key: Key, error: &FetchError) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = last.is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
+        if lately || matches!(error, FetchError::Cancelled { .. }) {
+            return;
+        }
+        *last = Some(Instant::now());
+        log::warn!("{key:?} could not be fetched: {error}");
+    }
 }
 
 impl Peers {
@@ -109,10 +133,14 @@ impl Peers {
         done: impl FnOnce(Result<manyhands_proto::value::ObjectMeta, String>) + Send + 'static,
     ) {
         let (key, under_way) = (want.key, self.under_way.clone());
+        let complaints = self.complaints.clone();
         // Held until the number is noted: the end may come before this thread gets on.
         let mut noted = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let id = self.bulk.fetch(want, sink, move |result| {
             under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            if let Err(error) = &result {
+                complaints.tell(key, error);
+            }
             done(result.map_err(|error| error.to_string()));
         });
         noted.insert(key, id);

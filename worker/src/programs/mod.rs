@@ -44,6 +44,8 @@ pub(crate) struct Programs {
 struct Known {
     size: u64,
     last_use: SystemTime,
+    /// It was seen to be what its name says, in this daemon's life.
+    checked: bool,
     bytes: Option<Bytes>,
 }
 
@@ -70,7 +72,8 @@ impl Programs {
                 Some(hash) => {
                     let metadata = entry.metadata()?;
                     let last_use = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    known.insert(hash, Known { size: metadata.len(), last_use, bytes: None });
+                    let (size, checked) = (metadata.len(), false);
+                    known.insert(hash, Known { size, last_use, checked, bytes: None });
                 }
                 // Of a daemon that was killed while it came.
                 None if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) => {
@@ -87,12 +90,21 @@ impl Programs {
         self.lock().keys().copied().collect()
     }
 
-    /// The file of a program, which is about to be used.
+    /// The file of a program, which is about to be used. One that was found here when the daemon
+    /// started is checked first: a machine that lost its power may have kept only a part of it.
     pub(crate) fn path(&self, program: u128) -> Option<PathBuf> {
         let mut known = self.lock();
-        let found = known.get_mut(&program)?;
-        found.last_use = SystemTime::now();
         let path = self.path_of(program);
+        let found = known.get_mut(&program)?;
+        if !found.checked && program_hash(&path).ok() != Some(program) {
+            log::warn!("{} is damaged: it is fetched again", path.display());
+            known.remove(&program);
+            let _ = fs::remove_file(&path);
+            return None;
+        }
+        let found = known.get_mut(&program)?;
+        found.checked = true;
+        found.last_use = SystemTime::now();
         // Remembered for the next start, if the file system can.
         let _ = File::open(&path).and_then(|file| file.set_modified(found.last_use));
         Some(path)
@@ -134,9 +146,10 @@ impl Programs {
         let size = coming.reader.metadata().map_err(not_kept)?.len();
         let gone = self.make_room(size);
         coming.reader.set_permissions(Permissions::from_mode(MODE)).map_err(not_kept)?;
+        coming.reader.sync_all().map_err(not_kept)?;
         fs::rename(&coming.path, self.path_of(program)).map_err(not_kept)?;
         let last_use = SystemTime::now();
-        self.lock().insert(program, Known { size, last_use, bytes: None });
+        self.lock().insert(program, Known { size, last_use, checked: true, bytes: None });
         Ok(gone)
     }
 

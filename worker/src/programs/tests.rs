@@ -59,6 +59,22 @@ fn a_program_is_kept_under_its_hash_and_found_again() {
 }
 
 #[test]
+fn a_program_that_was_damaged_between_two_starts_is_not_used() {
+    let place = Place::new();
+    let (bytes, hash) = variant(1);
+    let programs = Programs::open(place.0.clone(), u64::MAX).unwrap();
+    assert_eq!(bring(&programs, &bytes, hash), Ok(vec![]));
+    let path = programs.path(hash).unwrap();
+    drop(programs);
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let programs = Programs::open(place.0.clone(), u64::MAX).unwrap();
+    assert_eq!((programs.path(hash), programs.all(), files(&place)), (None, vec![], 0));
+    assert_eq!(bring(&programs, &bytes, hash), Ok(vec![]), "it comes again");
+    assert_eq!(programs.path(hash), Some(path));
+}
+
+#[test]
 fn what_is_not_what_it_was_said_to_be_is_not_kept() {
     let place = Place::new();
     let programs = Programs::open(place.0.clone(), u64::MAX).unwrap();

@@ -119,6 +119,8 @@ impl Worker {
             Some(path) => Program { hash, path },
             None => {
                 let message = format!("the program {hash:032x} is not here any more");
+                let gone = Event::Program { program: hash, news: ProgramNews::Gone };
+                self.core.handle(now, gone, &mut self.actions);
                 let event = Event::StartFailed { executor, message };
                 return self.core.handle(now, event, &mut self.actions);
             }
