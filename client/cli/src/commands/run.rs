@@ -32,6 +32,9 @@ const WINDOW: usize = 1 << 14;
 /// The longest command line with its environment, in bytes.
 const ORDER_LIMIT: usize = 32 << 10;
 
+/// What tasks have that say nothing else.
+const CRASH_RETRIES: u32 = 2;
+
 /// Run a command line on some worker, as if it ran here
 ///
 /// It runs in a fresh directory that is removed afterwards; the files that it needs and makes are
@@ -83,6 +86,10 @@ pub(crate) struct Run {
     /// How often it runs again when its exit code is not 0, or its time is over
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
+    /// How often it runs again when it was cut off: its worker, or the process that runs it there, has
+    /// died. With 0 it is never begun twice
+    #[arg(long, value_name = "N", default_value_t = CRASH_RETRIES)]
+    crash_retries: u32,
     /// The name of the job
     #[arg(long)]
     name: Option<String>,
@@ -197,6 +204,9 @@ impl Run {
         }
         if let Some(Span(limit)) = self.time_limit {
             call = call.time_limit(limit.max(Duration::from_micros(1)));
+        }
+        if self.crash_retries != CRASH_RETRIES {
+            call = call.crash_retries(self.crash_retries);
         }
         if self.retries > 0 {
             call = call.retries(self.retries);
