@@ -195,8 +195,9 @@ fn secret(config: &ServeConfig) -> Result<ClusterSecret, ServeError> {
 /// nothing is kept either.
 fn lock(config: &ServeConfig) -> Result<Option<File>, ServeError> {
     let Some(dir) = &config.state_dir else { return Ok(None) };
-    let options = File::options().create(true).truncate(false).write(true).clone();
-    let Ok(file) = options.open(dir.join("scheduler.lock")) else { return Ok(None) };
+    let mut options = File::options();
+    let opened = options.create(true).truncate(false).write(true).open(dir.join("scheduler.lock"));
+    let Ok(file) = opened else { return Ok(None) };
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(ServeError::Taken(dir.clone())),
         // A file system without locks.

@@ -91,7 +91,8 @@ impl Programs {
     }
 
     /// The file of a program, which is about to be used. One that was found here when the daemon
-    /// started is checked first: a machine that lost its power may have kept only a part of it.
+    /// started is checked first: a machine that lost its power may have kept only a part of it. That
+    /// reads the file once in the daemon's life, on the caller's thread.
     pub(crate) fn path(&self, program: u128) -> Option<PathBuf> {
         let mut known = self.lock();
         let path = self.path_of(program);
