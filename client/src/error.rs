@@ -246,6 +246,9 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Result {
     match kind {
         FailureKind::Error { message } => write!(f, "it returned an error: {message}"),
         FailureKind::Panicked { message, .. } => write!(f, "it panicked: {message}"),
+        FailureKind::Raised { type_name, message, .. } => {
+            write!(f, "it raised {type_name}: {message}")
+        }
         FailureKind::Died(death) => {
             match (death.signal, death.exit_code) {
                 (Some(signal), _) => {
@@ -335,7 +338,9 @@ fn write_indented(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 /// What the user can do about it.
 fn advice(kind: &FailureKind) -> Option<&'static str> {
     Some(match kind {
-        FailureKind::Error { .. } => "if another attempt can end otherwise, give it `.retries(n)`",
+        FailureKind::Error { .. } | FailureKind::Raised { .. } => {
+            "if another attempt can end otherwise, give it `.retries(n)`"
+        }
         FailureKind::Panicked { backtrace, .. } if backtrace.trim().is_empty() => {
             "set RUST_BACKTRACE=1 for a backtrace, or call the function in this process: `f(x)`"
         }

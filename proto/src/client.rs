@@ -3,6 +3,8 @@
 //!
 //! Every message is idempotent by the ids in it: a repeated one changes nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -121,7 +123,22 @@ pub struct FunctionSpec {
     pub name: String,
     /// What runs it.
     pub runtime: Runtime,
+    /// What its runtime needs to find or to make it, at most [`CODE_LIMIT`] bytes. It reaches each
+    /// executor once. Empty for Rust, whose programs bring their functions.
+    pub code: Bytes,
 }
+
+impl FunctionSpec {
+    /// A function of a Rust program.
+    pub fn rust(id: FunctionId, name: impl Into<String>, program: u128) -> FunctionSpec {
+        let (name, runtime) = (name.into(), Runtime::Rust { program });
+        FunctionSpec { id, name, runtime, code: Bytes::new() }
+    }
+}
+
+/// Bytes of [`FunctionSpec::code`] at most. A function that closes over more than that is put as an
+/// object, and given as an argument to one that calls it.
+pub const CODE_LIMIT: usize = 64 << 10;
 
 /// What runs a function. Executors are kept per runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -131,6 +148,27 @@ pub enum Runtime {
         /// Hash of the binary.
         program: u128,
     },
+    /// The worker's Python interpreter, set up so.
+    Python(Arc<Environment>),
+}
+
+/// What a Python interpreter is set up with before it runs functions. One template process is kept
+/// for each different one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Environment {
+    /// Modules that are imported once, before executors are forked.
+    pub preload: Vec<String>,
+    /// Variables of the environment, sorted by name.
+    pub variables: Vec<(String, String)>,
+    /// The working directory; that of the worker if there is none.
+    pub directory: Option<String>,
+    /// Appended to `sys.path`: what a client on the same machine can import. Paths that are not
+    /// there are left out.
+    pub path: Vec<String>,
+    /// Hash of a zip archive of modules, which travels as programs do; 0 for none.
+    pub archive: u128,
+    /// Requirements as pip takes them, installed once on each machine.
+    pub requirements: Vec<String>,
 }
 
 /// Where the bytes of a value that was put are.

@@ -33,7 +33,7 @@ use crate::task::FailureKind;
 use crate::value::{Codec, Value};
 
 /// The version of this protocol. An executor says it in its hello; unequal ones are refused.
-pub const EXECUTOR_PROTOCOL: u32 = 1;
+pub const EXECUTOR_PROTOCOL: u32 = 2;
 
 /// A task, for an executor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +116,15 @@ pub enum ReturnedBytes {
 /// From a worker to an executor, over the control socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToExecutor {
+    /// A function that is not part of the executor's program. Sent once, before the first task of it.
+    Function {
+        /// Its id.
+        id: FunctionId,
+        /// Its name, for people.
+        name: String,
+        /// As in [`FunctionSpec`](crate::client::FunctionSpec).
+        code: Bytes,
+    },
     /// A segment; its descriptor comes beside this frame. Sent once before the first extent of it.
     /// Readers get a descriptor that cannot be mapped for writing.
     Segment {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The protocol between live peers. Compared for equality; 0 is reserved.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The largest frame that a peer accepts, in bytes.
 pub const FRAME_LIMIT: usize = 64 << 20;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ObjectId, TaskId, WorkerId};
+use crate::value::Value;
 
 /// Executor deaths that a task survives unless it says otherwise.
 pub const DEFAULT_CRASH_RETRIES: u32 = 2;
@@ -108,6 +109,17 @@ pub enum FailureKind {
         /// The backtrace of the executor.
         backtrace: String,
     },
+    /// The function raised an exception.
+    Raised {
+        /// Its type's name.
+        type_name: String,
+        /// What it says.
+        message: String,
+        /// The traceback of the executor, as Python prints it, the exception included.
+        traceback: String,
+        /// The exception itself, where it could be encoded.
+        exception: Option<Value>,
+    },
     /// The executor's process ended under the task.
     Died(Death),
     /// An attempt ran past its `time_limit`.
@@ -170,6 +182,7 @@ impl FailureKind {
             self,
             FailureKind::Error { .. }
                 | FailureKind::Panicked { .. }
+                | FailureKind::Raised { .. }
                 | FailureKind::Died(_)
                 | FailureKind::TimeLimit { .. }
                 | FailureKind::MemoryLimit { .. }

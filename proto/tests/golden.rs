@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use manyhands_proto::client::{
-    Explanation, FromClient, FunctionSpec, JobCounts, Outcome, PutPlace, Runtime, Stream,
-    TaskState, ToClient,
+    Explanation, FromClient, FunctionSpec, JobCounts, Outcome, PutPlace, Stream, TaskState,
+    ToClient,
 };
 use manyhands_proto::frame::{Hello, PROTOCOL, Role};
 use manyhands_proto::graph::{GraphBatch, Input, TaskRow};
@@ -45,8 +45,7 @@ fn meta() -> ObjectMeta {
 }
 
 fn function() -> FunctionSpec {
-    let runtime = Runtime::Rust { program: 5 };
-    FunctionSpec { id: FunctionId(9), name: "add".into(), runtime }
+    FunctionSpec::rust(FunctionId(9), "add", 5)
 }
 
 fn options() -> TaskOptions {

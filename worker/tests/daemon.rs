@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use manyhands_executor::{Arg, Invocation, function_id};
-use manyhands_proto::client::{FunctionSpec, Runtime};
+use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::frame::Role;
 use manyhands_proto::link::Join;
 use manyhands_proto::task::FailureKind;
@@ -155,10 +155,9 @@ impl Pair {
         loop {
             let News::Joined(spec, outbox) = self.next("a worker to join") else { continue };
             self.outbox = outbox;
-            let functions = (0..).zip(FUNCTIONS).map(|(slot, name)| {
-                let runtime = Runtime::Rust { program: 0 };
-                (slot, FunctionSpec { id: function_id(name), name: name.to_owned(), runtime })
-            });
+            let functions = (0..)
+                .zip(FUNCTIONS)
+                .map(|(slot, name)| (slot, FunctionSpec::rust(function_id(name), name, 0)));
             let functions = functions.collect();
             self.outbox.send(ToWorker::Functions { functions });
             return *spec;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use manyhands_proto::client::{FromClient, FunctionSpec, Runtime};
+use manyhands_proto::client::{FromClient, FunctionSpec};
 use manyhands_proto::graph::{BATCH_LIMIT, GraphBatch, Input, TaskRow};
 use manyhands_proto::task::{Resources, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta};
@@ -90,11 +90,7 @@ impl Bench {
     fn open(&mut self, graph: &Graph) {
         self.tell(Event::ClientJoined { session: SESSION, lane: LANE });
         let open = FromClient::OpenJob { job: graph.job, name: "bench".to_owned(), weight: 1 };
-        let noop = FunctionSpec {
-            id: FunctionId(1),
-            name: "noop".to_owned(),
-            runtime: Runtime::Rust { program: 0 },
-        };
+        let noop = FunctionSpec::rust(FunctionId(1), "noop", 0);
         let functions = FromClient::Functions { first_slot: 0, functions: vec![noop] };
         for message in [open, functions] {
             self.tell(Event::FromClient { session: SESSION, message });

@@ -1,7 +1,7 @@
 //! What a session's mutex guards.
 
 use manyhands_executor::{TASKS, TaskEntry};
-use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, Runtime};
+use manyhands_proto::client::{FromClient, FunctionSpec, Outcome};
 use manyhands_proto::graph::TaskRow;
 use manyhands_proto::value::Codec;
 use manyhands_proto::{Lane, ObjectId, TaskId};
@@ -129,11 +129,7 @@ impl State {
             self.functions.resize(TASKS.len().max(place + 1), UNANNOUNCED);
         }
         if self.functions[place] == UNANNOUNCED {
-            let spec = FunctionSpec {
-                id: entry.id,
-                name: entry.name.to_owned(),
-                runtime: Runtime::Rust { program: self.connection.program() },
-            };
+            let spec = FunctionSpec::rust(entry.id, entry.name, self.connection.program());
             let first_slot = self.announced;
             self.outbox.push(FromClient::Functions { first_slot, functions: vec![spec] });
             self.functions[place] = first_slot;

@@ -95,7 +95,7 @@ fn happened(root: TaskNo, failure: &TaskFailure, world: &World) -> Result<(), St
     let anew = record.submitted_anew(plan, root);
     let exactly = |planned, what, seen, allowed| limits(planned, what, seen, allowed, anew);
     match &failure.kind {
-        FailureKind::Error { .. } | FailureKind::Panicked { .. } => {
+        FailureKind::Error { .. } | FailureKind::Panicked { .. } | FailureKind::Raised { .. } => {
             let broken = broken_by_child(root, plan, record);
             let planned = matches!(task.ending, Ending::Errs(_)) || broken;
             exactly(planned, "errors", count(Fate::Erred), retries + 1)

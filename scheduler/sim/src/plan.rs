@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use manyhands_proto::client::{FunctionSpec, Runtime};
+use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::task::TaskOptions;
 use manyhands_proto::value::{Codec, INLINE_LIMIT, Value};
 use manyhands_proto::{FunctionId, JobId, ObjectId, TaskId};
@@ -308,10 +308,9 @@ pub fn encode_args(task: &TaskPlan) -> Vec<u8> {
 /// The functions, slot by slot, of one program or, with `many`, of several.
 pub fn functions(many: bool) -> Vec<FunctionSpec> {
     (0..FUNCTIONS)
-        .map(|slot| FunctionSpec {
-            id: FunctionId(u128::from(mix2(slot.into(), 0x66))),
-            name: format!("function_{slot}"),
-            runtime: Runtime::Rust { program: if many { program(slot) } else { 0 } },
+        .map(|slot| {
+            let id = FunctionId(u128::from(mix2(slot.into(), 0x66)));
+            FunctionSpec::rust(id, format!("function_{slot}"), if many { program(slot) } else { 0 })
         })
         .collect()
 }

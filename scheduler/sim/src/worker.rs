@@ -237,7 +237,9 @@ impl Worker {
     }
 
     fn start(&mut self, executor: ExecutorId, runtime: Runtime, world: &mut World) {
-        let Runtime::Rust { program } = runtime;
+        let Runtime::Rust { program } = runtime else {
+            return world.fail(format!("worker {} starts {runtime:?}", self.number));
+        };
         if !self.programs.contains(&program) {
             world.fail(format!("worker {} starts program {program}, not here", self.number));
         }
@@ -280,7 +282,10 @@ impl Worker {
                 self.with(executor, world, |it, around| it.run_in_place(run, around));
             }
             ToExecutor::Exit => self.retire(executor, world),
-            ToExecutor::Segment { .. } | ToExecutor::DropSegment { .. } | ToExecutor::Ahead(_) => {
+            ToExecutor::Function { .. }
+            | ToExecutor::Segment { .. }
+            | ToExecutor::DropSegment { .. }
+            | ToExecutor::Ahead(_) => {
                 world.fail("a core meddled with what only the shell knows".to_owned());
             }
         }

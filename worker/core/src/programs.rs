@@ -34,6 +34,8 @@ impl Program {
         match runtime {
             Runtime::Rust { program: 0 } => Program::Here,
             Runtime::Rust { .. } => Program::Absent,
+            Runtime::Python(environment) if environment.archive == 0 => Program::Here,
+            Runtime::Python(_) => Program::Absent,
         }
     }
 
@@ -57,19 +59,19 @@ impl Program {
 impl Core {
     /// The worker's own program is known as program 0, whatever others call it.
     pub(crate) fn known_as(&self, runtime: &Runtime) -> Runtime {
-        match *runtime {
-            Runtime::Rust { program } if program == self.config.own_program => {
+        match runtime {
+            Runtime::Rust { program } if *program == self.config.own_program => {
                 Runtime::Rust { program: 0 }
             }
-            Runtime::Rust { program } => Runtime::Rust { program },
+            other => other.clone(),
         }
     }
 
     /// A pool's runtime by the name that others know, where there is one.
     pub(crate) fn public_runtime(&self, pool: u32) -> Runtime {
-        match self.pools[pool as usize].runtime {
+        match &self.pools[pool as usize].runtime {
             Runtime::Rust { program: 0 } => Runtime::Rust { program: self.config.own_program },
-            Runtime::Rust { program } => Runtime::Rust { program },
+            other => other.clone(),
         }
     }
 
@@ -77,7 +79,10 @@ impl Core {
     /// error: it never will be here.
     pub(crate) fn need_program(&mut self, pool: u32, out: &mut Vec<Action>) -> Result<(), String> {
         let pool = &mut self.pools[pool as usize];
-        let Runtime::Rust { program } = pool.runtime;
+        let program = match &pool.runtime {
+            Runtime::Rust { program } => *program,
+            Runtime::Python(environment) => environment.archive,
+        };
         match &pool.program {
             Program::Unusable { message } => return Err(message.clone()),
             Program::Absent => {

@@ -277,6 +277,7 @@ impl Executor {
             ToExecutor::Readable { object, place } => {
                 self.readable.insert(object, place);
             }
+            ToExecutor::Function { .. } => {}
             ToExecutor::Client { task, message } => {
                 // What comes for a task that has ended is of no use to anybody.
                 let running = self.stack.iter_mut().rev().find(|running| running.task == task);

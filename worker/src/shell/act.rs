@@ -112,7 +112,10 @@ impl Worker {
     }
 
     fn start(&mut self, now: Time, executor: ExecutorId, runtime: &Runtime) {
-        let Runtime::Rust { program: hash } = *runtime;
+        let hash = match runtime {
+            Runtime::Rust { program } => *program,
+            Runtime::Python(environment) => environment.archive,
+        };
         let file = self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
         let program = match &file {
             _ if hash == 0 => Program::own(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use manyhands_executor::function_id;
-use manyhands_proto::client::{FunctionSpec, Runtime};
+use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::frame::Role;
 use manyhands_proto::task::{Resources, TaskOptions};
 use manyhands_proto::worker::{
@@ -95,8 +95,7 @@ impl Town {
     }
 
     pub(crate) fn describe(&mut self, node: usize, slot: u32, name: &str, program: u128) {
-        let (id, name) = (function_id(name), name.to_owned());
-        let spec = FunctionSpec { id, name, runtime: Runtime::Rust { program } };
+        let spec = FunctionSpec::rust(function_id(name), name, program);
         self.say(node, ToWorker::Functions { functions: vec![(slot, spec)] });
     }
 

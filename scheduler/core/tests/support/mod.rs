@@ -28,12 +28,7 @@ pub(crate) fn object(client: u64, seq: u64) -> ObjectId {
 
 pub(crate) fn functions() -> Vec<FunctionSpec> {
     let names = ["f", "g", "h"];
-    let specs = names.iter().zip(1..).map(|(name, id)| FunctionSpec {
-        id: FunctionId(id),
-        name: (*name).into(),
-        runtime: Runtime::Rust { program: 0 },
-    });
-    specs.collect()
+    names.iter().zip(1..).map(|(name, id)| FunctionSpec::rust(FunctionId(id), *name, 0)).collect()
 }
 
 /// The functions, as those of a program.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use manyhands_cluster_tests::{Cluster, LIMIT, Plan, in_time};
-use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, Runtime, ToClient};
+use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, ToClient};
 use manyhands_proto::graph::{GraphBatch, TaskRow};
 use manyhands_proto::link::{Join, Key, Opened};
 use manyhands_proto::task::TaskOptions;
@@ -43,8 +43,7 @@ fn for_another_machine() -> Bytes {
 /// One task of a program.
 fn one_task(lane: Lane, program: u128) -> Vec<FromClient> {
     let job = JobId(uuid::Uuid::now_v7());
-    let runtime = Runtime::Rust { program };
-    let spec = FunctionSpec { id: FunctionId(1), name: "elsewhere".to_owned(), runtime };
+    let spec = FunctionSpec::rust(FunctionId(1), "elsewhere", program);
     let flags = TaskRow::HELD | TaskRow::WANTED;
     // The only function, with the only options, and without arguments.
     let (function, options, rank, inputs_end, args_end) = (0, 0, 0, 0, 0);

@@ -36,8 +36,7 @@ pub(super) fn functions() -> ToWorker {
 }
 
 pub(super) fn function(slot: u32, program: u128) -> (u32, FunctionSpec) {
-    let (id, name) = (FunctionId(u128::from(slot)), format!("f{slot}"));
-    (slot, FunctionSpec { id, name, runtime: Runtime::Rust { program } })
+    (slot, FunctionSpec::rust(FunctionId(u128::from(slot)), format!("f{slot}"), program))
 }
 
 pub(super) fn assignment(task: TaskId) -> Assignment {

@@ -1,7 +1,7 @@
 //! What others have of this worker: copies, values, words of its tasks; and how it leaves.
 
 use bytes::Bytes;
-use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, PutPlace, Runtime, ToClient};
+use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, PutPlace, ToClient};
 use manyhands_proto::executor::ReturnedBytes;
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{Assignment, FromWorker, InputPlace, Peer, ToWorker};
@@ -203,8 +203,7 @@ fn the_scheduler_is_told_this_workers_name_and_not_what_a_task_calls_it() {
     };
     assert_eq!(says(put(0)), put(3));
     let functions = |program| {
-        let runtime = Runtime::Rust { program };
-        let spec = FunctionSpec { id: FunctionId(1), name: "f".to_owned(), runtime };
+        let spec = FunctionSpec::rust(FunctionId(1), "f", program);
         FromClient::Functions { first_slot: 0, functions: vec![spec] }
     };
     assert_eq!(says(functions(0)), functions(77));
