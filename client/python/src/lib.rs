@@ -1,0 +1,13 @@
+//! The extension module `manyhands._core`: what of the Python package is written in Rust.
+//!
+//! It promises that no thread of the core takes the interpreter's lock, that the lock is let go of
+//! around every wait, and that a wait notices Ctrl-C.
+
+use pyo3::prelude::*;
+
+/// The module, as Python imports it.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}
