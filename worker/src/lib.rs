@@ -29,4 +29,4 @@ mod trim;
 #[cfg(feature = "daemon")]
 pub use peers::{Exchange, Peers};
 pub use put::Shelf;
-pub use shell::{Census, Inlet, Mail, Worker};
+pub use shell::{Census, Inlet, Mail, PythonConfig, Worker};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use manyhands_proto::client::Stream;
+use manyhands_proto::client::{Runtime, Stream};
 use manyhands_proto::executor::{Extent, FromExecutor, ReturnedBytes};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{FromWorker, Peer, ToWorker};
@@ -26,7 +26,7 @@ use manyhands_worker_core::{Action, Config, Core, Event};
 
 use crate::disk::Disk;
 use crate::grants::Grants;
-use crate::host::{Host, HostEvent};
+use crate::host::{Host, HostEvent, Program};
 use crate::put::{GrantWaiters, PutGrant};
 use crate::trim::Trim;
 
@@ -90,6 +90,7 @@ pub struct Worker {
     core: Core,
     clock: Clock,
     host: Host,
+    python: PythonConfig,
     store: Arc<Store>,
     disk: Disk,
     inbox: Mailbox<Input>,
@@ -114,6 +115,29 @@ pub struct Worker {
     host_events: Vec<HostEvent>,
     actions: Vec<Action>,
     to_scheduler: Vec<FromWorker>,
+}
+
+/// Where a worker finds Python.
+#[derive(Clone, Debug)]
+pub struct PythonConfig {
+    /// The interpreter's file, or its name, which is looked for in `PATH`.
+    pub interpreter: PathBuf,
+    /// Where the requirements of environments are installed; a directory that several workers of a
+    /// machine may share, made when it is needed.
+    pub cache: PathBuf,
+}
+
+impl Default for PythonConfig {
+    /// `python3`, and a directory of this user's.
+    fn default() -> PythonConfig {
+        let home = |name, below: &str| {
+            let dir = std::env::var_os(name).filter(|dir| !dir.is_empty())?;
+            Some(PathBuf::from(dir).join(below))
+        };
+        let cache = home("XDG_CACHE_HOME", "").or_else(|| home("HOME", ".cache"));
+        let cache = cache.unwrap_or_else(std::env::temp_dir).join("manyhands/python");
+        PythonConfig { interpreter: "python3".into(), cache }
+    }
 }
 
 /// How many executor processes there are and were at most, blocked ones included. Read by other
@@ -192,10 +216,16 @@ impl Worker {
         scheduler: Arc<dyn Receive<FromWorker>>,
     ) -> io::Result<Worker> {
         let config = Config { unix_offset_us: clock.unix_offset_us(), ..config };
+        let mut host = Host::start(waker.clone()).map_err(io::Error::other)?;
+        if config.prestart.contains(&Runtime::Rust { program: 0 }) {
+            // Now and not with the first executor: who cannot start anything is told so at once.
+            host.prepare(&Program::Own).map_err(io::Error::other)?;
+        }
         Ok(Worker {
             core: Core::new(id, config),
             clock,
-            host: Host::start(waker.clone()).map_err(io::Error::other)?,
+            host,
+            python: PythonConfig::default(),
             disk: Disk::start(store.clone(), mail.sender())?,
             store,
             inbox: mail.inbox,
@@ -216,6 +246,12 @@ impl Worker {
             actions: Vec::new(),
             to_scheduler: Vec::new(),
         })
+    }
+
+    /// Says where Python is; the [default](PythonConfig::default) holds for a worker that is not told.
+    /// To be called before the first turn.
+    pub fn use_python(&mut self, python: PythonConfig) {
+        self.python = python;
     }
 
     /// Something has come that no turn has seen.

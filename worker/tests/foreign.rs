@@ -64,7 +64,8 @@ fn own() -> Vec<u8> {
 
 fn start(crew: &mut Crew, number: u32, path: &Path) -> ExecutorId {
     let id = ExecutorId(number);
-    crew.host.start_executor(id, Program { hash: u128::from(number), path });
+    let program = Program::Rust { hash: u128::from(number), path: path.to_owned() };
+    crew.host.start_executor(id, &program);
     id
 }
 

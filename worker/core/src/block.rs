@@ -60,10 +60,10 @@ impl Core {
         !pool.idle.is_empty() || pool.starting > 0 || self.processes() < self.process_limit()
     }
 
-    /// The executor on whose stack a task waits, and whether something can run there now: what lies
-    /// uppermost, if not the task itself, waits too.
-    fn waiting_executor(&self, task: TaskId) -> Option<(ExecutorId, bool)> {
-        let ix = self.attempts.newest(task)?;
+    /// The executor of this pool on whose stack a task waits, and whether something can run there now:
+    /// what lies uppermost, if not the task itself, waits too.
+    fn waiting_executor(&self, task: TaskId, pool: u32) -> Option<(ExecutorId, bool)> {
+        let ix = self.attempts.newest(task).filter(|ix| self.attempts[*ix].pool == pool)?;
         let executor = self.attempts[ix].executor()?;
         let top = self.executors[&executor].top();
         self.waits(ix).then(|| (executor, top.is_some_and(|top| self.waits(top))))
@@ -87,8 +87,9 @@ impl Core {
         }
     }
 
-    pub(crate) fn waits_on_a_stack(&self, task: TaskId) -> bool {
-        self.waiting_executor(task).is_some()
+    /// A task waits where what belongs to this pool can run on top of it.
+    pub(crate) fn waits_on_a_stack(&self, task: TaskId, pool: u32) -> bool {
+        self.waiting_executor(task, pool).is_some()
     }
 
     /// Runs what the scheduler sent to run on top of a blocked task. If that one waits no more, it
@@ -98,8 +99,8 @@ impl Core {
             return;
         }
         for ix in std::mem::take(&mut self.in_place) {
-            let target = self.attempts[ix].assignment.in_place_of;
-            match target.and_then(|t| self.waiting_executor(t)) {
+            let (target, pool) = (self.attempts[ix].assignment.in_place_of, self.attempts[ix].pool);
+            match target.and_then(|t| self.waiting_executor(t, pool)) {
                 None => self.enqueue(ix),
                 Some((id, true)) if self.has_room_in_place(ix) => {
                     if self.make_ready(ix) == Ready::Yes {
@@ -128,7 +129,7 @@ impl Core {
     }
 
     fn run_on_top(&mut self, now: Time, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
-        let run = self.run_of(ix);
+        let run = self.run_for(id, ix, out);
         out.push(Action::RunInPlace { executor: id, run });
         self.begin(now, id, ix);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::value::Value;
 use manyhands_proto::worker::{FromWorker, TaskEnd, ToWorker, WorkerStatus};
@@ -15,6 +16,7 @@ use crate::executors::{Executor, GrantedSpace, Occupied, Phase, Pool};
 use crate::feed::Room;
 use crate::memory::SpaceWait;
 use crate::objects::{ObjectIx, Objects, Residence, Spilled};
+use crate::programs::Program;
 
 /// Functions that a worker knows at most. The scheduler numbers them without gaps.
 const FUNCTIONS_LIMIT: usize = 1 << 20;
@@ -33,6 +35,8 @@ pub struct Core {
     pub(crate) attempts: Attempts,
     pub(crate) objects: Objects,
     pub(crate) pools: Vec<Pool>,
+    /// By their hashes: those that are here, awaited, or of no use.
+    pub(crate) programs: BTreeMap<u128, Program>,
     /// Queued attempts that are not plain: by order, arrival, number.
     pub(crate) specials: BTreeSet<(u64, u64, AttemptIx)>,
     /// Attempts whose inputs are not in memory, in the same order.
@@ -94,6 +98,8 @@ pub(crate) struct Function {
     pub(crate) id: FunctionId,
     pub(crate) name: String,
     pub(crate) pool: u32,
+    /// What executors have to be told of it; empty for most.
+    pub(crate) code: Bytes,
     /// How long its tasks take here, in microseconds: a moving average.
     pub(crate) mean_us: Option<f32>,
 }
@@ -112,6 +118,7 @@ impl Core {
             attempts: Attempts::default(),
             objects: Objects::default(),
             pools: Vec::new(),
+            programs: BTreeMap::new(),
             specials: BTreeSet::new(),
             wants_memory: BTreeSet::new(),
             admitting: None,
@@ -246,8 +253,13 @@ impl Core {
                 continue;
             }
             let pool = self.pool_of(&spec.runtime);
-            self.functions[slot] =
-                Some(Function { id: spec.id, name: spec.name, pool, mean_us: None });
+            self.functions[slot] = Some(Function {
+                id: spec.id,
+                name: spec.name,
+                pool,
+                code: spec.code,
+                mean_us: None,
+            });
         }
     }
 

@@ -1,18 +1,17 @@
 //! The executor processes: which there are, what each has, starting and losing them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use manyhands_proto::client::Runtime;
 use manyhands_proto::executor::Extent;
 use manyhands_proto::task::{Death, FailureKind, TaskOptions};
-use manyhands_proto::{TaskId, Time};
+use manyhands_proto::{FunctionId, TaskId, Time};
 
 use crate::action::Action;
 use crate::attempts::{AttemptIx, State};
 use crate::core::Core;
 use crate::event::ExecutorId;
-use crate::programs::Program;
 use crate::queue::Queue;
 
 /// Microseconds before another try, after an executor beside working ones could not be started.
@@ -37,6 +36,8 @@ pub(crate) struct Executor {
     pub(crate) grants: Vec<GrantedSpace>,
     /// Requests of it that wait for space.
     pub(crate) waiting_space: u32,
+    /// The functions that it was told of: those that its program does not have itself.
+    pub(crate) told: BTreeSet<FunctionId>,
     /// It has ended a task: it works.
     pub(crate) proven: bool,
     pub(crate) idle_since: Time,
@@ -75,7 +76,7 @@ pub(crate) struct GrantedSpace {
 pub(crate) struct Pool {
     pub(crate) runtime: Runtime,
     /// Whether what runs them is here.
-    pub(crate) program: Program,
+    pub(crate) has_program: bool,
     pub(crate) queue: Queue,
     /// Executors without a task, the one that worked last at the end.
     pub(crate) idle: Vec<ExecutorId>,
@@ -103,7 +104,7 @@ impl Core {
             return at as u32;
         }
         self.pools.push(Pool {
-            program: Program::of(&runtime),
+            has_program: self.has_program(&runtime),
             runtime,
             queue: Queue::default(),
             idle: Vec::new(),
@@ -152,6 +153,7 @@ impl Core {
             occupies: Occupied::Nothing,
             grants: Vec::new(),
             waiting_space: 0,
+            told: BTreeSet::new(),
             proven: false,
             idle_since: now,
         };

@@ -74,7 +74,7 @@ impl Core {
         let worker = self.worker;
         let pool = &self.pools[attempt.pool as usize];
         let resources = &attempt.assignment.options.resources;
-        if let Some(reason) = pool.program.why_not(worker) {
+        if let Some(reason) = self.why_no_program(attempt.pool) {
             return reason;
         }
         if !attempt.plain && !self.room.fits(resources) {

@@ -2,7 +2,7 @@
 //! again when that runs long.
 
 use manyhands_proto::Time;
-use manyhands_proto::executor::{Place, Run};
+use manyhands_proto::executor::{Place, Run, ToExecutor};
 use manyhands_proto::task::Resources;
 use manyhands_proto::worker::InputPlace;
 
@@ -141,7 +141,7 @@ impl Core {
         let mut best = None;
         for pool in 0..self.pools.len() as u32 {
             let p = &self.pools[pool as usize];
-            if p.demand > 0 || !p.program.is_here() {
+            if p.demand > 0 || !p.has_program {
                 continue;
             }
             if let Some((order, seq, ..)) = self.first_queued(pool) {
@@ -179,7 +179,7 @@ impl Core {
         let options = self.attempts[ix].assignment.options.clone();
         let wish = &options.resources;
         let pool = self.attempts[ix].pool as usize;
-        if !self.pools[pool].program.is_here() {
+        if !self.pools[pool].has_program {
             // It takes no room from others while its program is on its way.
             return true;
         }
@@ -207,7 +207,7 @@ impl Core {
 
     /// Gives an idle executor, already out of its pool's list, a task: it begins at once.
     fn start_on(&mut self, now: Time, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
-        let run = self.run_of(ix);
+        let run = self.run_for(id, ix, out);
         out.push(Action::Feed { executor: id, run });
         self.begin(now, id, ix);
     }
@@ -225,8 +225,9 @@ impl Core {
         }
     }
 
-    /// What an executor is told of a task. Its objects must be here.
-    pub(crate) fn run_of(&self, ix: AttemptIx) -> Run {
+    /// What an executor is told of a task. Its objects must be here. Before the first task of a
+    /// function that is not part of its program it is told of that.
+    pub(crate) fn run_for(&mut self, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) -> Run {
         let attempt = &self.attempts[ix];
         let assignment = &attempt.assignment;
         let mut objects = attempt.objects.iter();
@@ -238,10 +239,19 @@ impl Core {
             }
         };
         let function = self.functions[assignment.function as usize].as_ref();
+        let function = function.expect("it was known when the task was taken in");
+        if !function.code.is_empty() {
+            let executor = self.executors.get_mut(&id).expect("the caller looked it up");
+            if executor.told.insert(function.id) {
+                let (name, code) = (function.name.clone(), function.code.clone());
+                let message = ToExecutor::Function { id: function.id, name, code };
+                out.push(Action::ToExecutor { executor: id, message });
+            }
+        }
         Run {
             task: assignment.task,
             attempt: assignment.attempt,
-            function: function.expect("it was known when the task was taken in").id,
+            function: function.id,
             outputs: assignment.outputs,
             args: assignment.args.clone(),
             inputs: assignment.inputs.iter().map(place).collect(),
@@ -274,7 +284,7 @@ impl Core {
         let mut rival = None;
         for other in (0..self.pools.len() as u32).filter(|other| *other != pool) {
             let p = &self.pools[other as usize];
-            if p.queue.len > 0 && p.program.is_here() {
+            if p.queue.len > 0 && p.has_program {
                 let first = self.first_queued(other).map(|(order, seq, ..)| (order, seq));
                 rival = rival.into_iter().chain(first).min();
             }
@@ -330,7 +340,7 @@ impl Core {
     }
 
     fn feed_behind(&mut self, id: ExecutorId, ix: AttemptIx, cost: u32, out: &mut Vec<Action>) {
-        let run = self.run_of(ix);
+        let run = self.run_for(id, ix, out);
         let attempt = &mut self.attempts[ix];
         attempt.state = State::Fed { executor: id };
         attempt.cost_us = cost;

@@ -87,7 +87,7 @@ impl Core {
             let message = format!("{} never has room for {resources:?}", self.worker);
             return self.fail_here(ix, FailureKind::Infeasible { message });
         }
-        if !self.pools[pool as usize].program.is_here()
+        if !self.pools[pool as usize].has_program
             && let Err(message) = self.need_program(pool, out)
         {
             return self.fail_here(ix, FailureKind::Infeasible { message });
@@ -160,7 +160,7 @@ impl Core {
         let target = attempt.assignment.in_place_of;
         let (order, seq, pool) = (attempt.assignment.order, attempt.seq, attempt.pool);
         let plain = attempt.plain;
-        if target.is_some_and(|t| self.waits_on_a_stack(t)) {
+        if target.is_some_and(|t| self.waits_on_a_stack(t, pool)) {
             self.attempts[ix].state = State::InPlace;
             self.in_place.push(ix);
             return;

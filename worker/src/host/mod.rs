@@ -14,6 +14,7 @@
 //! `manyhands_executor::wakes`).
 //!
 //! # Layout
+//! - [`Program`], in `program`: what executors are forked from, and how it is started.
 //! - `template`: the processes that fork executors, one for a program, and the conversation with them.
 //! - `templates`: which program has which, and when it ends.
 //! - `hosted`: one executor: its ring, its socket, what it was fed.
@@ -21,13 +22,13 @@
 
 mod hosted;
 mod printed;
+mod program;
 mod template;
 mod templates;
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use thiserror::Error;
 
+pub use program::{Program, Python};
+
 use hosted::Hosted;
 use printed::Printed;
 use template::Template;
@@ -53,28 +56,11 @@ pub const POLL_SOON: Duration = Duration::from_millis(1);
 /// Events that are taken from epoll at once.
 const EVENTS: usize = 64;
 
-/// The key in epoll of the first template, our own; the others follow. Executors have their numbers.
-const OWN_TEMPLATE: u64 = 1 << 32;
+/// The key in epoll of the first template; the others follow. Executors have their numbers.
+const FIRST_TEMPLATE: u64 = 1 << 32;
 
 /// The key in epoll of the waker's eventfd.
 const WAKER: u64 = u64::MAX;
-
-/// A program that can be its own executor: it is linked with manyhands.
-#[derive(Clone, Copy, Debug)]
-pub struct Program<'a> {
-    /// Hash of its content, by which the host tells programs apart; 0 is the one that the host itself
-    /// is part of.
-    pub hash: u128,
-    /// Its file.
-    pub path: &'a Path,
-}
-
-impl Program<'static> {
-    /// The program that the host itself is part of.
-    pub fn own() -> Program<'static> {
-        Program { hash: 0, path: Path::new("/proc/self/exe") }
-    }
-}
 
 /// Something that came from an executor. Those of one executor come in order, the ends of its tasks
 /// before its death.
@@ -151,7 +137,7 @@ pub enum FeedError {
 pub struct Host {
     waker: Arc<Waker>,
     epoll: OwnedFd,
-    /// Our own is there from the start. Few: one for each program in use.
+    /// Few: one for each program in use.
     templates: Vec<Template>,
     next_template: u64,
     now: Time,
@@ -168,16 +154,15 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts the template process: this program again, taken over before `main`. Executors wake
-    /// the loop through the eventfd of `waker`.
+    /// A host without any process. Executors wake the loop through the eventfd of `waker`.
     pub fn start(waker: Arc<Waker>) -> Result<Host, HostError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| HostError::Epoll(error.into()))?;
-        let mut host = Host {
+        Ok(Host {
             waker,
             epoll,
             templates: Vec::new(),
-            next_template: OWN_TEMPLATE,
+            next_template: FIRST_TEMPLATE,
             now: Time(0),
             executors: FxHashMap::default(),
             dirty: Vec::new(),
@@ -185,9 +170,13 @@ impl Host {
             early: Vec::new(),
             sleeping: Cell::new(false),
             scratch: Vec::new(),
-        };
-        host.template(Program::own()).map_err(HostError::Template)?;
-        Ok(host)
+        })
+    }
+
+    /// Starts the template process of a program, if it is not there, so that the first executor does
+    /// not wait for it. Our own is this program again, taken over before `main`.
+    pub fn prepare(&mut self, program: &Program) -> Result<(), HostError> {
+        self.template(program).map(drop).map_err(HostError::Template)
     }
 
     /// From now on the host's descriptor shows what executors write to the waker too: for a loop that
@@ -200,7 +189,7 @@ impl Host {
 
     /// The process id of our own program's template, if there is one.
     pub fn template_pid(&self) -> Option<u32> {
-        let own = self.templates.iter().find(|template| template.program == 0);
+        let own = self.templates.iter().find(|template| template.program.is_own());
         own.map(Template::pid)
     }
 
@@ -328,7 +317,7 @@ impl Host {
         for event in ready {
             match event.data.u64() {
                 WAKER => {}
-                key if key >= OWN_TEMPLATE => templates.push(key),
+                key if key >= FIRST_TEMPLATE => templates.push(key),
                 id => {
                     if let Some(hosted) = self.executors.get_mut(&(id as u32)) {
                         hosted.on_ready(event.flags, &self.epoll);

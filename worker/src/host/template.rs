@@ -3,12 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
 use manyhands_executor::control;
-use manyhands_executor::process::{FromTemplate, PACKET_LIMIT, ToTemplate, VARIABLE, VERSION};
+use manyhands_executor::process::{FromTemplate, PACKET_LIMIT, ToTemplate};
 use manyhands_proto::Time;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -18,19 +16,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::Program;
 use super::printed;
 
-/// What no process of a user's shall inherit: secrets and settings of the daemon.
-const OWN_VARIABLES: &str = "MANYHANDS_";
-
-/// Another program that has said nothing for so long (microseconds) after its first command is no
-/// template.
-pub(super) const ANSWER_LIMIT_US: u64 = 20_000_000;
-
 /// The template of another program is kept for so long (microseconds) after its last executor.
 const IDLE_LIMIT_US: u64 = 60_000_000;
 
 pub(super) struct Template {
-    /// Hash of its program; 0 for our own.
-    pub(super) program: u128,
+    pub(super) program: Program,
     /// Its key in epoll.
     pub(super) key: u64,
     /// Executors that it has forked or is about to, and that have not died.
@@ -49,25 +39,21 @@ pub(super) struct Template {
 
 impl Template {
     /// Starts a program as a template, and watches it under `key`.
-    pub(super) fn spawn(program: Program<'_>, watch: &OwnedFd, key: u64) -> io::Result<Template> {
+    pub(super) fn spawn(program: &Program, watch: &OwnedFd, key: u64) -> io::Result<Template> {
         assert!(manyhands_executor::process::is_linked(), "a constructor has an address");
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let mut command = command(program.path);
+        let mut command = program.command();
         command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let mut stderr = None;
-        if program.hash == 0 {
-            if let Some(name) = std::env::args_os().next() {
-                command.arg0(name);
-            }
-        } else {
+        if !program.is_own() {
             let file = printed::File::new("manyhands-template")?;
             command.stderr(Stdio::from(file.descriptor()?));
             stderr = Some(file);
         }
         let process = command.spawn()?;
         let template = Template {
-            program: program.hash,
+            program: program.clone(),
             key,
             executors: 0,
             process,
@@ -100,14 +86,14 @@ impl Template {
     /// An executor is about to be forked.
     pub(super) fn adopt(&mut self, now: Time) {
         self.executors += 1;
-        let is_awaited = self.program != 0 && !self.answered;
-        self.until = is_awaited.then_some(self.until.unwrap_or(now + ANSWER_LIMIT_US));
+        let limit = self.program.answer_limit_us().filter(|_| !self.answered);
+        self.until = limit.map(|limit| self.until.unwrap_or(now + limit));
     }
 
     /// An executor of it is no more.
     pub(super) fn bury(&mut self, now: Time) {
         self.executors = self.executors.saturating_sub(1);
-        if self.executors == 0 && self.program != 0 && self.answered {
+        if self.executors == 0 && !self.program.is_own() && self.answered {
             self.until = Some(now + IDLE_LIMIT_US);
         }
     }
@@ -172,17 +158,16 @@ impl Template {
         let status = self.process.wait().ok();
         let words = self.stderr.as_ref().map(printed::File::tail).unwrap_or_default();
         let words = words.trim();
-        let advice = "it must be linked with manyhands, and with a C library that is no newer than \
-                      the one here: build it on a system as old as this one, or give its tasks a \
-                      label of workers that can run it";
         let how = match status {
             _ if late => "it did not answer as a program that is linked with manyhands".to_owned(),
             Some(status) => describe(status),
             None => "it ended".to_owned(),
         };
-        match words {
-            "" => format!("{how}; {advice}"),
-            words => format!("{how}, with the words {words:?}; {advice}"),
+        match (words, self.program.advice()) {
+            ("", None) => how,
+            (words, None) => format!("{how}; its words: {words}"),
+            ("", Some(advice)) => format!("{how}; {advice}"),
+            (words, Some(advice)) => format!("{how}, with the words {words:?}; {advice}"),
         }
     }
 }
@@ -192,24 +177,12 @@ impl Drop for Template {
         // The end of its socket makes it kill all its descendants and then end.
         self.socket = None;
         let lives = matches!(self.process.try_wait(), Ok(None));
-        if lives && self.program != 0 && !self.answered {
+        if lives && !self.program.is_own() && !self.answered {
             // What is no template does not know of that.
             self.kill();
         }
         let _ = self.process.wait();
     }
-}
-
-fn command(path: &Path) -> Command {
-    let mut command = Command::new(path);
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(OWN_VARIABLES.as_bytes()) {
-            command.env_remove(name);
-        }
-    }
-    // What a terminal sends to our group (Ctrl-C) is for us to answer.
-    command.env(VARIABLE, VERSION).process_group(0);
-    command
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -219,17 +192,6 @@ fn describe(status: ExitStatus) -> String {
         (_, Some(signal)) => format!("signal {signal} ended it before it could run anything"),
         _ => "it ended before it could run anything".to_owned(),
     }
-}
-
-/// Why a program cannot even be started, in words.
-pub(super) fn explain(program: Program<'_>, error: &io::Error) -> String {
-    let why = match error.raw_os_error() {
-        Some(libc::ENOEXEC) => "it is no program for this machine",
-        Some(libc::ENOENT) if program.path.exists() => "its interpreter (the loader) is not here",
-        Some(libc::EACCES) => "it may not be executed (is its directory mounted noexec?)",
-        _ => "it cannot be started",
-    };
-    format!("{why}: {error}")
 }
 
 /// Kills a process group of which the template can no longer tell us.

@@ -14,8 +14,8 @@ use super::{Host, HostEvent, Program};
 
 impl Host {
     /// The key of a program's template, which is started if it is not there.
-    pub(super) fn template(&mut self, program: Program<'_>) -> io::Result<u64> {
-        if let Some(known) = self.templates.iter().find(|t| t.program == program.hash) {
+    pub(super) fn template(&mut self, program: &Program) -> io::Result<u64> {
+        if let Some(known) = self.templates.iter().find(|t| t.program.is(program)) {
             return Ok(known.key);
         }
         let key = self.next_template;
@@ -29,13 +29,13 @@ impl Host {
     }
 
     /// Starts an executor. Answered by `Started` or `StartFailed`; it can be fed at once.
-    pub fn start_executor(&mut self, id: ExecutorId, program: Program<'_>) {
+    pub fn start_executor(&mut self, id: ExecutorId, program: &Program) {
         let started = match self.template(program) {
             Ok(template) => self.fork(id, template).map_err(|error| error.to_string()),
-            Err(error) => Err(template::explain(program, &error)),
+            Err(error) => Err(program.explain(&error)),
         };
         if let Err(message) = started {
-            let message = Self::about(program.hash, &message);
+            let message = program.about(&message);
             self.early.push(HostEvent::StartFailed { id, message });
         }
     }
@@ -52,14 +52,6 @@ impl Host {
         template.tell(ToTemplate::Fork { executor: id.0 }, inheritance);
         self.executors.insert(id.0, hosted);
         Ok(())
-    }
-
-    /// Words about a program, with its name.
-    fn about(program: u128, message: &str) -> String {
-        match program {
-            0 => message.to_owned(),
-            hash => format!("program {hash:032x} does not run here: {message}"),
-        }
     }
 
     /// When [`Host::look_after`] has something to do.
@@ -88,7 +80,7 @@ impl Host {
     fn fail_starts(&mut self, template: &Template, message: &str, out: &mut Vec<HostEvent>) {
         for executor in self.executors_of(template.key) {
             self.executors.remove(&executor);
-            let message = Self::about(template.program, message);
+            let message = template.program.about(message);
             out.push(HostEvent::StartFailed { id: ExecutorId(executor), message });
         }
     }

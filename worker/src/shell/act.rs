@@ -14,7 +14,7 @@ use manyhands_worker_core::{Action, Event, ProgramNews};
 
 use super::{WATCH_INTERVAL_US, Worker, writer};
 use crate::disk::DiskJob;
-use crate::host::{FeedError, Program};
+use crate::host::{FeedError, Program, Python};
 
 impl Worker {
     /// Does what the core wants, and what it then wants in turn.
@@ -112,25 +112,40 @@ impl Worker {
     }
 
     fn start(&mut self, now: Time, executor: ExecutorId, runtime: &Runtime) {
-        let hash = match runtime {
-            Runtime::Rust { program } => *program,
-            Runtime::Python(environment) => environment.archive,
-        };
-        let file = self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
-        let program = match &file {
-            _ if hash == 0 => Program::own(),
-            Some(path) => Program { hash, path },
-            None => {
-                let message = format!("the program {hash:032x} is not here any more");
-                let gone = Event::Program { program: hash, news: ProgramNews::Gone };
+        let program = match self.program_for(runtime) {
+            Ok(program) => program,
+            Err(missing) => {
+                let message = format!("the program {missing:032x} is not here any more");
+                let gone = Event::Program { program: missing, news: ProgramNews::Gone };
                 self.core.handle(now, gone, &mut self.actions);
                 let event = Event::StartFailed { executor, message };
                 return self.core.handle(now, event, &mut self.actions);
             }
         };
         self.given.insert(executor, HashSet::new());
-        self.host.start_executor(executor, program);
+        self.host.start_executor(executor, &program);
         self.census.count(self.host.len());
+    }
+
+    /// What executors of a runtime are forked from. An error: the file with this hash is not here.
+    pub(super) fn program_for(&self, runtime: &Runtime) -> Result<Program, u128> {
+        let file = |hash: u128| {
+            let found = self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
+            found.ok_or(hash)
+        };
+        Ok(match runtime {
+            Runtime::Rust { program: 0 } => Program::Own,
+            Runtime::Rust { program } => Program::Rust { hash: *program, path: file(*program)? },
+            Runtime::Python(environment) => Program::Python(Python {
+                interpreter: self.python.interpreter.clone(),
+                environment: environment.clone(),
+                archive: match environment.archive {
+                    0 => None,
+                    archive => Some(file(archive)?),
+                },
+                cache: self.python.cache.clone(),
+            }),
+        })
     }
 
     fn feed(&mut self, now: Time, executor: ExecutorId, run: Run) {

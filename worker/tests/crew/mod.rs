@@ -31,7 +31,8 @@ pub(crate) struct Crew {
 impl Crew {
     pub(crate) fn new() -> Crew {
         let waker = Waker::new().unwrap();
-        let host = Host::start(waker.clone()).unwrap();
+        let mut host = Host::start(waker.clone()).unwrap();
+        host.prepare(&Program::Own).unwrap();
         Crew { host, waker, events: Vec::new(), next: 0 }
     }
 
@@ -39,7 +40,7 @@ impl Crew {
     pub(crate) fn executor(&mut self) -> ExecutorId {
         let id = ExecutorId(self.next);
         self.next += 1;
-        self.host.start_executor(id, Program::own());
+        self.host.start_executor(id, &Program::Own);
         id
     }
 

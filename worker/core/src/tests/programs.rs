@@ -42,7 +42,7 @@ fn a_program_is_asked_for_once_and_its_tasks_wait() {
     assert_eq!(short(&desk.assign(vec![other(1), other(2)])), ["need program 9"]);
     assert!(desk.assign(vec![other(3)]).is_empty());
     let out = desk.scheduler(ToWorker::Explain { query: 1, task: task(1) });
-    let words = "Assigned: waits for its program, which is on its way to worker-3";
+    let words = "Assigned: waits for its program, on the way to worker-3";
     assert_eq!(short(&out), [words]);
     assert_eq!(short(&desk.scheduler(source(&[5]))), ["fetch program 9"]);
     assert_eq!(short(&desk.event(news(ProgramNews::Here))), ["has program 9", "start 0"]);
