@@ -43,7 +43,7 @@ class Manyhands(Adapter):
 
         for fn, args in nodes:
             made.append(self.lazy(fn)(*map(argument, args)))
-        return self.client.compute(made[out]).result()
+        return self.client.compute([made[out]])[0].result()
 
     def put(self, value):
         return self.client.put(value)
