@@ -6,6 +6,8 @@
 //! What a task says as a client is queued, and sent when it blocks, when it ends, when much is
 //! queued, or on [`flush`].
 
+use std::os::fd::RawFd;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use manyhands_proto::{Lane, ObjectId, TaskId};
 use thiserror::Error;
 
 use crate::executor::{self, Executor, Running, with};
+use crate::foreign::{self, idle};
 use crate::signals;
 
 /// The task that the calling thread runs.
@@ -147,12 +150,15 @@ fn pump(
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(Waited::TimedOut);
         }
-        task(|executor, current| {
+        let socket = task(|executor, _| {
             executor.link.flush();
-            if executor.in_place.is_empty() {
-                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-                signals::wait(executor.link.socket(), left, || executor.is_cancelled());
-            }
+            executor.in_place.is_empty().then(|| executor.link.socket_number())
+        })?;
+        if let Some(socket) = socket {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            idle(|| signals::wait(socket, left, is_cancelled));
+        }
+        task(|executor, current| {
             executor.take_all();
             match executor.is_cancelled() {
                 true => Err(ContextError::Cancelled(current.task)),
@@ -166,10 +172,8 @@ fn pump(
 /// the object exists. Large values are mapped and not copied; one that is kept after the task is copied
 /// when that ends.
 pub fn read_stored(object: ObjectId) -> Result<Value, ContextError> {
-    let place = task(|executor, Current { task, .. }| {
-        executor.say(&FromExecutor::Read { task, object });
-        executor.answer(|executor| executor.readable.remove(&object))
-    })?;
+    task(|executor, Current { task, .. }| executor.say(&FromExecutor::Read { task, object }))?;
+    let place = answer(|executor| executor.readable.remove(&object))?;
     match place.map_err(ContextError::Refused)? {
         Place::Inline(value) => Ok(value),
         Place::Extent { extent, codec } => {
@@ -182,10 +186,34 @@ pub fn read_stored(object: ObjectId) -> Result<Value, ContextError> {
 /// Puts a value larger than [`INLINE_LIMIT`] into the store under `object`. The caller announces it
 /// right after with [`FromClient::Put`].
 pub fn put_stored(object: ObjectId, codec: Codec, bytes: &[u8]) -> Result<(), ContextError> {
-    debug_assert!(bytes.len() > INLINE_LIMIT, "small values travel in messages");
+    put_stored_pieces(object, codec, &[bytes])
+}
+
+/// As [`put_stored`], of a value whose bytes lie in several places: they are copied once, to where
+/// they stay.
+pub fn put_stored_pieces(
+    object: ObjectId,
+    codec: Codec,
+    pieces: &[&[u8]],
+) -> Result<(), ContextError> {
+    debug_assert!(total(pieces) > INLINE_LIMIT, "small values travel in messages");
     let current = running(|running| running.current())?;
-    let extent = store(current.task, bytes).map_err(ContextError::Refused)?;
+    let extent = store(current.task, pieces).map_err(ContextError::Refused)?;
     task(|executor, _| executor.say(&FromExecutor::Stored { object, codec, extent }))
+}
+
+/// Bytes of what the running task was given to read in segments and has not let go of. What is left
+/// at its end is copied then.
+pub fn kept_bytes() -> usize {
+    let kept = |running: &mut Running| {
+        running.views.iter().filter_map(Weak::upgrade).map(|view| view.len()).sum()
+    };
+    running(kept).unwrap_or(0)
+}
+
+/// Bytes of all pieces together.
+pub(crate) fn total(pieces: &[&[u8]]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
 }
 
 /// The bytes of an extent, where they lie.
@@ -201,21 +229,35 @@ pub(crate) fn map(extent: Extent) -> Result<Bytes, String> {
 }
 
 /// Writes bytes to the object store, to an extent that is asked for.
-pub(crate) fn store(task: TaskId, bytes: &[u8]) -> Result<Extent, String> {
-    let size = bytes.len() as u64;
-    let store = |executor: &mut Executor| {
+pub(crate) fn store(task: TaskId, pieces: &[&[u8]]) -> Result<Extent, String> {
+    let size = total(pieces) as u64;
+    let ask = |executor: &mut Executor| {
         let request = executor.next_request;
         executor.next_request += 1;
         executor.say(&FromExecutor::Alloc { request, task, size });
-        let extent = executor.answer(|executor| executor.granted.remove(&request))?;
-        executor.segments.write(extent, bytes)?;
-        Ok(Extent { len: size, ..extent })
+        request
     };
-    with(store).unwrap_or_else(|| Err(no_store()))
+    let request = with(ask).ok_or_else(no_store)?;
+    let granted = answer(|executor| executor.granted.remove(&request));
+    let extent = granted.map_err(|error| error.to_string())??;
+    let write = |executor: &mut Executor| executor.segments.write(extent, pieces);
+    with(write).unwrap_or_else(|| Err(no_store()))?;
+    Ok(Extent { len: size, ..extent })
 }
 
 fn no_store() -> String {
     "there is no object store here: this is not an executor".to_owned()
+}
+
+/// Waits for the answer to what was just said.
+fn answer<T>(mut find: impl FnMut(&mut Executor) -> Option<T>) -> Result<T, ContextError> {
+    loop {
+        let look = |executor: &mut Executor| executor.look_for(&mut find);
+        match with(look).ok_or(ContextError::NoTask)? {
+            Ok(answer) => return Ok(answer),
+            Err(socket) => idle(|| signals::wait_readable(socket)),
+        }
+    }
 }
 
 /// With the executor and the task that runs on top.
@@ -250,26 +292,36 @@ impl Running {
 }
 
 impl Executor {
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         let running = self.stack.last();
         running.is_some_and(|running| self.ends.is_interrupted(running.fingerprint))
+    }
+
+    /// Looks for an answer until it is there. Where waiting is the runtime's business: until nothing
+    /// more has come, and then says where it will.
+    fn look_for<T>(
+        &mut self,
+        find: &mut impl FnMut(&mut Executor) -> Option<T>,
+    ) -> Result<T, RawFd> {
+        self.link.flush();
+        loop {
+            if let Some(answer) = find(self) {
+                return Ok(answer);
+            }
+            let message = match foreign::runtime() {
+                None => self.link.wait(),
+                Some(_) => match self.link.next() {
+                    Some(message) => message,
+                    None => return Err(self.link.socket_number()),
+                },
+            };
+            self.take(message);
+        }
     }
 
     /// Takes what has come, without waiting.
     fn take_all(&mut self) {
         while let Some(message) = self.link.next() {
-            self.take(message);
-        }
-    }
-
-    /// Waits for the answer to what was just said.
-    fn answer<T>(&mut self, mut find: impl FnMut(&mut Executor) -> Option<T>) -> T {
-        self.link.flush();
-        loop {
-            if let Some(answer) = find(self) {
-                return answer;
-            }
-            let message = self.link.wait();
             self.take(message);
         }
     }

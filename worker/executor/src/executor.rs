@@ -17,12 +17,13 @@ use manyhands_proto::{ObjectId, TaskId, client::ToClient};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::foreign::{self, idle};
 use crate::heap::Heap;
 use crate::invocation::Invocation;
 use crate::link::{Link, fail};
 use crate::message::{EndRef, FromExecutorRef, RunRef};
 use crate::panics;
-use crate::registry::{Functions, TaskEntry};
+use crate::registry::{Callee, Functions};
 use crate::ring::{self, Claim, Ends, Kind, Tasks, fingerprint};
 use crate::segments::{Segments, View};
 use crate::wakes::Wakes;
@@ -100,16 +101,27 @@ pub(crate) fn run(inherited: Inherited) -> ! {
         Err(error) => fail(&format!("cannot map the ring: {error}")),
     };
     panics::install_hook();
+    let foreign = foreign::runtime();
     crate::signals::install(&ends);
-    crate::signals::explain_faults();
+    let runtime = match foreign {
+        // Whatever explains faults there knows more than we do.
+        Some(foreign) => foreign.describe(),
+        None => {
+            crate::signals::explain_faults();
+            concat!("rust ", env!("CARGO_PKG_VERSION")).to_owned()
+        }
+    };
     let mut executor = Executor::new(Link::new(inherited.control), ends, inherited.worker);
     executor.say(&FromExecutor::Hello {
         protocol: EXECUTOR_PROTOCOL,
         pid: std::process::id(),
-        runtime: concat!("rust ", env!("CARGO_PKG_VERSION")).to_owned(),
+        runtime,
     });
     executor.link.flush();
     EXECUTOR.set(Some(Box::new(executor)));
+    if let Some(foreign) = foreign {
+        foreign.begin();
+    }
     work(tasks)
 }
 
@@ -140,7 +152,8 @@ fn work(mut tasks: Tasks) -> ! {
                     executor.wakes.idle();
                 });
                 let limit = heap.before_sleep();
-                let rung = tasks.sleep(limit, |tasks| tasks.has_more() || tasks.mail() != mail);
+                let awake = |tasks: &Tasks| tasks.has_more() || tasks.mail() != mail;
+                let rung = idle(|| tasks.sleep(limit, awake));
                 heap.after_sleep(rung);
                 clock = Instant::now();
             }
@@ -153,6 +166,9 @@ fn work(mut tasks: Tasks) -> ! {
 /// a `main` that this process never had.
 fn leave() -> ! {
     let _ = std::io::stdout().flush();
+    if let Some(foreign) = foreign::runtime() {
+        foreign.settle();
+    }
     crate::process::exit(0)
 }
 
@@ -203,13 +219,13 @@ pub(crate) fn execute_in_place(run: &Run) {
 fn execute(run: &RunRef<'_>, next: Option<Next>, start: Instant) -> Instant {
     let (function, mut scratch) = own(|executor| executor.begin(run));
     let mut invocation = Invocation::new(run, &mut scratch);
-    let result = match (&mut invocation, function) {
+    let result = match (&mut invocation, &function) {
         (_, None) => Err(FailureKind::Value {
             message: format!("this program has no function {}", run.function),
         }),
         (Err(_), Some(_)) => Ok(()),
-        (Ok(invocation), Some((_, entry))) => {
-            catch_unwind(AssertUnwindSafe(|| (entry.invoke)(invocation)))
+        (Ok(invocation), Some((_, callee))) => {
+            catch_unwind(AssertUnwindSafe(|| call(callee, invocation)))
                 .unwrap_or_else(|payload| Err(panics::failure(payload)))
         }
     };
@@ -220,11 +236,32 @@ fn execute(run: &RunRef<'_>, next: Option<Next>, start: Instant) -> Instant {
         Ok(invocation) => Ok(invocation.returned()),
         Err(failure) => Err(failure.clone()),
     });
-    let index = function.map(|(index, _)| index);
+    let index = function.as_ref().map(|(index, _)| *index);
     own(|executor| executor.end(run, index, next, (start, end), result));
     drop(invocation);
     own(|executor| executor.spare.push(scratch));
+    if let Some(foreign) = foreign::runtime() {
+        settle(foreign);
+    }
     end
+}
+
+fn call(callee: &Callee, invocation: &mut Invocation<'_>) -> Result<(), FailureKind> {
+    match (callee, foreign::runtime()) {
+        (Callee::Linked(entry), _) => (entry.invoke)(invocation),
+        (Callee::Declared(declared), Some(foreign)) => foreign.invoke(declared, invocation),
+        (Callee::Declared(declared), None) => Err(FailureKind::Value {
+            message: format!("{} is no function of a Rust program", declared.name),
+        }),
+    }
+}
+
+/// What the ended attempt was told is forgotten; what the one below it has missed meanwhile is not.
+fn settle(foreign: &dyn foreign::Runtime) {
+    foreign.settle();
+    if own(|executor| executor.is_cancelled()) {
+        foreign.on_interrupt();
+    }
 }
 
 impl Executor {
@@ -277,7 +314,7 @@ impl Executor {
             ToExecutor::Readable { object, place } => {
                 self.readable.insert(object, place);
             }
-            ToExecutor::Function { .. } => {}
+            ToExecutor::Function { id, name, code } => self.functions.declare(id, name, code),
             ToExecutor::Client { task, message } => {
                 // What comes for a task that has ended is of no use to anybody.
                 let running = self.stack.iter_mut().rev().find(|running| running.task == task);
@@ -289,7 +326,7 @@ impl Executor {
         }
     }
 
-    fn begin(&mut self, run: &RunRef<'_>) -> (Option<(usize, &'static TaskEntry)>, Vec<u8>) {
+    fn begin(&mut self, run: &RunRef<'_>) -> (Option<(usize, Callee)>, Vec<u8>) {
         let fingerprint = fingerprint(run.task, run.attempt);
         self.ends.set_current(fingerprint);
         self.stack.push(Running {
@@ -303,12 +340,12 @@ impl Executor {
         });
         let function = self.functions.index(run.function).map(|index| {
             let function = self.functions.get(index);
-            (index, function.entry, function.last_us)
+            (index, function.callee.clone(), function.last_us)
         });
-        if self.wakes.before(function.map_or(u32::MAX, |(_, _, last_us)| last_us)) {
+        if self.wakes.before(function.as_ref().map_or(u32::MAX, |(_, _, last_us)| *last_us)) {
             self.wake_worker();
         }
-        (function.map(|(index, entry, _)| (index, entry)), self.spare.pop().unwrap_or_default())
+        (function.map(|(index, callee, _)| (index, callee)), self.spare.pop().unwrap_or_default())
     }
 
     fn end(

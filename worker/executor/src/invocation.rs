@@ -145,7 +145,13 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    fn input(&self, number: u32) -> Result<Loaded<'a>, FailureKind> {
+    /// How many inputs it has: those that its arguments name, and those inside values.
+    pub fn input_count(&self) -> usize {
+        self.run.inputs.len()
+    }
+
+    /// Input number `number`, counted from 0. Fails as [`Invocation::arg`] does.
+    pub fn input(&self, number: u32) -> Result<Loaded<'a>, FailureKind> {
         match self.run.inputs.get(number as usize) {
             None => Err(unreadable(format!("input {number} is missing"))),
             Some(&PlaceRef::Inline(value)) => {
@@ -189,11 +195,22 @@ impl<'a> Invocation<'a> {
         contains: Vec<ObjectId>,
         bytes: &[u8],
     ) -> Result<(), FailureKind> {
-        let place = if bytes.len() > INLINE_LIMIT {
-            SlotPlace::Extent(context::store(self.run.task, bytes).map_err(unreadable)?)
+        self.return_pieces(codec, contains, &[bytes])
+    }
+
+    /// As [`Invocation::return_bytes`], of a value whose bytes lie in several places: they are copied
+    /// once, to where they stay.
+    pub fn return_pieces(
+        &mut self,
+        codec: Codec,
+        contains: Vec<ObjectId>,
+        pieces: &[&[u8]],
+    ) -> Result<(), FailureKind> {
+        let place = if context::total(pieces) > INLINE_LIMIT {
+            SlotPlace::Extent(context::store(self.run.task, pieces).map_err(unreadable)?)
         } else {
             let start = self.scratch.len();
-            self.scratch.extend_from_slice(bytes);
+            pieces.iter().for_each(|piece| self.scratch.extend_from_slice(piece));
             SlotPlace::Inline(start, self.scratch.len())
         };
         self.returned.push(Slot { codec, place, contains });
@@ -202,7 +219,7 @@ impl<'a> Invocation<'a> {
 
     fn store(&mut self, start: usize, size: usize) -> Result<Extent, FailureKind> {
         let bytes = &self.scratch[start..start + size];
-        context::store(self.run.task, bytes).map_err(unreadable)
+        context::store(self.run.task, &[bytes]).map_err(unreadable)
     }
 
     /// What has been returned, as a message.

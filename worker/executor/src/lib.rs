@@ -9,6 +9,7 @@
 //! - [`registry`]: the functions of this program that can run as tasks.
 //! - [`invocation`]: one call of a function: its arguments where they lie, and what it returns.
 //! - [`context`]: what code inside a running task can ask for.
+//! - [`foreign`]: executors of programs in another language.
 //! - [`process`]: the template process and the executors that it forks.
 //! - [`ring`]: the memory that a worker and an executor share: tasks down, ends up.
 //! - [`control`]: frames over the control socket, with descriptors beside them.
@@ -21,6 +22,7 @@
 pub mod context;
 pub mod control;
 mod executor;
+pub mod foreign;
 mod heap;
 pub mod invocation;
 mod link;

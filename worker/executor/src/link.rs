@@ -1,6 +1,6 @@
 //! An executor's end of its control socket.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use manyhands_proto::executor::ToExecutor;
 use manyhands_proto::frame;
@@ -81,9 +81,9 @@ impl Link {
         }
     }
 
-    /// Where messages come: something to wait for.
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// Where messages come, which stays open as long as the process lives: something to wait for.
+    pub(crate) fn socket_number(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     /// The descriptor that came with the message that was taken last.

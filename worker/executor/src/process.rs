@@ -20,6 +20,7 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 mod child;
+pub(crate) mod foreign;
 mod template;
 
 pub(crate) use child::exit;

@@ -3,11 +3,15 @@
 //! Every `#[manyhands::task]` adds a [`TaskEntry`] to [`TASKS`] at link time, so an executor knows
 //! its functions without running any code of the program's own.
 
+use std::rc::Rc;
+
+use bytes::Bytes;
 use linkme::distributed_slice;
 use manyhands_proto::FunctionId;
 use manyhands_proto::task::FailureKind;
 use rustc_hash::FxHashMap;
 
+use crate::foreign::Declared;
 use crate::invocation::Invocation;
 
 /// The functions of this program, in no particular order.
@@ -53,27 +57,60 @@ pub(crate) struct Functions {
     last: usize,
     /// The one that ended last.
     ended: usize,
+    /// How many the worker has declared.
+    declared: usize,
+}
+
+/// What to call.
+#[derive(Clone)]
+pub(crate) enum Callee {
+    /// A function of this program.
+    Linked(&'static TaskEntry),
+    /// One that the worker has declared, for the runtime of another language.
+    Declared(Rc<Declared>),
+}
+
+impl Callee {
+    fn id(&self) -> FunctionId {
+        match self {
+            Callee::Linked(entry) => entry.id,
+            Callee::Declared(declared) => declared.id,
+        }
+    }
 }
 
 /// A function as the executor knows it.
 pub(crate) struct Function {
     /// What to call.
-    pub(crate) entry: &'static TaskEntry,
+    pub(crate) callee: Callee,
     /// How long it ran the last time; `u32::MAX` if it never has.
     pub(crate) last_us: u32,
 }
 
 impl Functions {
     pub(crate) fn new() -> Functions {
-        let known: Vec<Function> =
-            TASKS.iter().map(|entry| Function { entry, last_us: u32::MAX }).collect();
-        let by_id = known.iter().enumerate().map(|(i, function)| (function.entry.id, i)).collect();
-        Functions { by_id, known, last: 0, ended: usize::MAX }
+        let linked = |entry| Function { callee: Callee::Linked(entry), last_us: u32::MAX };
+        let known: Vec<Function> = TASKS.iter().map(linked).collect();
+        let by_id =
+            known.iter().enumerate().map(|(i, function)| (function.callee.id(), i)).collect();
+        Functions { by_id, known, last: 0, ended: usize::MAX, declared: 0 }
+    }
+
+    /// Adds a function of another language. One that is known already stays as it is.
+    pub(crate) fn declare(&mut self, id: FunctionId, name: String, code: Bytes) {
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        let declared = Declared { id, name, code, slot: self.declared };
+        self.declared += 1;
+        self.by_id.insert(id, self.known.len());
+        let callee = Callee::Declared(Rc::new(declared));
+        self.known.push(Function { callee, last_us: u32::MAX });
     }
 
     /// Where a function is; tasks of one function mostly come one after the other.
     pub(crate) fn index(&mut self, id: FunctionId) -> Option<usize> {
-        if self.known.get(self.last).is_none_or(|function| function.entry.id != id) {
+        if self.known.get(self.last).is_none_or(|function| function.callee.id() != id) {
             self.last = *self.by_id.get(&id)?;
         }
         Some(self.last)

@@ -49,6 +49,7 @@ use thiserror::Error;
 mod executor_end;
 mod worker_end;
 
+pub(crate) use executor_end::Signalled;
 pub use executor_end::{Claim, Ends, Tasks, open};
 pub use worker_end::{Position, WorkerEnd};
 

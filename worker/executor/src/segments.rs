@@ -18,6 +18,8 @@ use rustix::mm::{
     mprotect, mremap_fixed, munmap,
 };
 
+use crate::context;
+
 /// Granted extents whose mappings are kept, since extents are used again and a kept mapping is ten
 /// times as fast to fill. A process may have some 65,000 mappings.
 const WINDOWS_LIMIT: usize = 1024;
@@ -94,20 +96,21 @@ impl Segments {
         Ok(())
     }
 
-    /// Writes bytes to the start of an extent that was granted.
-    pub(crate) fn write(&mut self, extent: Extent, bytes: &[u8]) -> Result<(), String> {
-        if bytes.len() as u64 > extent.len {
-            return Err(format!("{} bytes do not fit into {}", bytes.len(), extent.len));
+    /// Writes bytes, one piece after the other, to the start of an extent that was granted.
+    pub(crate) fn write(&mut self, extent: Extent, pieces: &[&[u8]]) -> Result<(), String> {
+        let size = context::total(pieces);
+        if size as u64 > extent.len {
+            return Err(format!("{size} bytes do not fit into {}", extent.len));
         }
         let mut window = match self.take_window(extent) {
             Some(window) => window,
             None => {
                 let window = self.open_window(extent)?;
-                window.mapping.populate(bytes.len());
+                window.mapping.populate(size);
                 window
             }
         };
-        window.mapping.fill(bytes);
+        window.mapping.fill(pieces);
         if self.windows.len() >= WINDOWS_LIMIT {
             self.windows.remove(0);
         }
@@ -166,6 +169,13 @@ pub(crate) struct View {
     len: usize,
 }
 
+impl View {
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
 /// A view as the owner of its bytes.
 struct Viewed(Arc<View>);
 
@@ -189,12 +199,17 @@ impl Mapping {
         Ok(Mapping { start, len })
     }
 
-    /// Copies `bytes` to the start; the caller checked that they fit.
-    fn fill(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.len, "a window is as long as its extent");
-        // SAFETY: `len` bytes are mapped for writing, and nobody else has this extent.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr(), bytes.len());
+    /// Copies the pieces to the start; the caller checked that they fit.
+    fn fill(&mut self, pieces: &[&[u8]]) {
+        let mut offset = 0;
+        for piece in pieces {
+            assert!(piece.len() <= self.len - offset, "a window is as long as its extent");
+            // SAFETY: `len` bytes are mapped for writing, and nobody else has this extent.
+            unsafe {
+                let target = self.start.add(offset).as_ptr();
+                std::ptr::copy_nonoverlapping(piece.as_ptr(), target, piece.len());
+            }
+            offset += piece.len();
         }
     }
 
@@ -293,12 +308,12 @@ mod tests {
         segments.announce(1, true, 1 << 20, file.try_clone().unwrap());
         let extent = Extent { segment: 1, offset: 4096, len: 8192 };
         for byte in [5u8, 6] {
-            segments.write(extent, &[byte; 8000]).unwrap();
+            segments.write(extent, &[&[byte; 3000], &[], &[byte; 5000]]).unwrap();
             let mut there = [0; 8000];
             rustix::io::pread(&file, &mut there, 4096).unwrap();
             assert_eq!((there, segments.windows.len()), ([byte; 8000], 1));
         }
-        assert!(segments.write(extent, &[1; 8193]).is_err());
-        assert!(segments.write(Extent { offset: 1 << 20, ..extent }, &[1]).is_err());
+        assert!(segments.write(extent, &[&[1; 8193]]).is_err());
+        assert!(segments.write(Extent { offset: 1 << 20, ..extent }, &[&[1]]).is_err());
     }
 }

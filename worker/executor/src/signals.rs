@@ -1,22 +1,25 @@
 //! SIGINT: how a running attempt is told to stop. SIGSEGV and SIGBUS: last words.
 //!
 //! The worker writes which attempt it means into the ring file and then signals. The handler only
-//! notes that the signal came: its use is to interrupt a system call that the task waits in. An
+//! notes that the signal came (its use is to interrupt a system call that the task waits in), and
+//! tells the runtime of another language if it is the current attempt that is meant. An
 //! attempt that was meant and ends before its signal came waits for it, so that a late signal never
 //! reaches the next one.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::foreign;
 use crate::link::fail;
-use crate::ring::Ends;
+use crate::ring::{Ends, Signalled};
 
 /// Signals are sent at once or not at all; this bounds the wait for one that was lost.
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// The word in the ring file that says that a signal is on its way.
-static DUE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The words in the ring file that say which attempt a signal is for, and that one is on its way.
+static SIGNALLED: OnceLock<Signalled> = OnceLock::new();
 
 /// The thread that runs tasks.
 static RUNNER: AtomicUsize = AtomicUsize::new(0);
@@ -31,10 +34,11 @@ extern "C" fn on_interrupt(signal: libc::c_int) {
             return;
         }
     }
-    let due = DUE.load(Ordering::Acquire);
-    if !due.is_null() {
-        // SAFETY: `install` was given a word of the ring file, which an executor never unmaps.
-        unsafe { (*due).store(0, Ordering::SeqCst) };
+    let Some(signalled) = SIGNALLED.get() else { return };
+    if signalled.arrived()
+        && let Some(foreign) = foreign::runtime()
+    {
+        foreign.on_interrupt();
     }
 }
 
@@ -42,9 +46,16 @@ extern "C" fn on_interrupt(signal: libc::c_int) {
 pub(crate) fn install(ends: &Ends) {
     // SAFETY: asks for a number and nothing else.
     RUNNER.store(unsafe { libc::pthread_self() } as usize, Ordering::Release);
-    DUE.store(ends.signal_due_word().cast_mut(), Ordering::Release);
-    // SAFETY: the structures are plain data, filled before use; the handler does nothing but an
-    // atomic store. Without SA_RESTART, since interrupting system calls is what it is for.
+    // An executor has one ring file, and this is called once.
+    let _ = SIGNALLED.set(ends.signalled());
+    take_over();
+    set_blocked(false);
+}
+
+/// Puts our handler of SIGINT in the place of whatever is there.
+pub(crate) fn take_over() {
+    // SAFETY: the structures are plain data, filled before use; the handler does nothing but load and
+    // store atomics, and what a runtime promises to be safe there. Without SA_RESTART, since interrupting system calls is what it is for.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_interrupt as *const () as usize;
@@ -54,7 +65,6 @@ pub(crate) fn install(ends: &Ends) {
     if done != 0 {
         fail("cannot handle SIGINT");
     }
-    set_blocked(false);
 }
 
 /// Keeps SIGINT from the calling thread, or lets it come.
@@ -71,7 +81,7 @@ pub(crate) fn set_blocked(blocked: bool) {
 
 /// Waits until `socket` has something, the time is over or SIGINT comes, unless `awake` says that
 /// there is no need to: a signal that comes after it was asked ends the wait as well.
-pub(crate) fn wait(socket: BorrowedFd<'_>, left: Option<Duration>, awake: impl FnOnce() -> bool) {
+pub(crate) fn wait(socket: RawFd, left: Option<Duration>, awake: impl FnOnce() -> bool) {
     set_blocked(true);
     if !awake() {
         let left = left.map(|left| libc::timespec {
@@ -79,7 +89,7 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, left: Option<Duration>, awake: impl F
             tv_nsec: left.subsec_nanos().into(),
         });
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let mut source = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut source = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
         // SAFETY: plain data, filled before use, that outlives the call. During the call the mask is
         // this thread's without SIGINT.
         unsafe {
@@ -90,6 +100,13 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, left: Option<Duration>, awake: impl F
         }
     }
     set_blocked(false);
+}
+
+/// Waits until `socket` has something, or a signal comes.
+pub(crate) fn wait_readable(socket: RawFd) {
+    let mut source = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+    // SAFETY: plain data, filled before use, that outlives the call.
+    unsafe { libc::poll(&mut source, 1, -1) };
 }
 
 /// Waits for the signal that is on its way.

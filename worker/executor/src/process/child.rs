@@ -17,17 +17,10 @@ const STACK_SIZE: usize = 512 << 20;
 
 /// Turns a freshly forked process into an executor. Only one thread exists.
 pub(super) fn become_executor(inheritance: Inheritance, template: Pid) -> ! {
-    let Inheritance { control, ring, stdout, stderr, worker } = inheritance;
-    die_with(template);
-    // A group of its own, so that what its tasks start dies with it.
-    let _ = rustix::process::setpgid(None, None);
-    let _ = rustix::thread::set_name(c"mh-executor");
-    redirect(stdout, stderr);
-    reset_signals();
-    heap::keep_freed();
+    let inherited = settle_in(inheritance, template);
     // The signal is for the thread that runs tasks: on this one it would interrupt nothing.
     signals::set_blocked(true);
-    let run = move || executor::run(Inherited { control, ring, worker });
+    let run = move || executor::run(inherited);
     let thread = std::thread::Builder::new().name("task".into()).stack_size(STACK_SIZE).spawn(run);
     match thread {
         Ok(thread) => match thread.join() {
@@ -36,6 +29,19 @@ pub(super) fn become_executor(inheritance: Inheritance, template: Pid) -> ! {
         },
         Err(error) => fail(&format!("cannot start the thread that runs tasks: {error}")),
     }
+}
+
+/// What every executor does first, whatever runs its tasks.
+pub(super) fn settle_in(inheritance: Inheritance, template: Pid) -> Inherited {
+    let Inheritance { control, ring, stdout, stderr, worker } = inheritance;
+    die_with(template);
+    // A group of its own, so that what its tasks start dies with it.
+    let _ = rustix::process::setpgid(None, None);
+    let _ = rustix::thread::set_name(c"mh-executor");
+    redirect(stdout, stderr);
+    reset_signals();
+    heap::keep_freed();
+    Inherited { control, ring, worker }
 }
 
 fn die_with(template: Pid) {

@@ -30,14 +30,34 @@ extern "C" fn construct() {
         return;
     }
     // Nothing may unwind out of here, and nobody is there to read a message but the daemon's stderr.
-    let result = std::panic::catch_unwind(|| match Template::new() {
+    let result = std::panic::catch_unwind(|| match start() {
         Ok(template) => template.run(),
         Err(error) => eprintln!("manyhands: cannot become a template process: {error}"),
     });
     exit(i32::from(result.is_err()));
 }
 
-struct Template {
+/// What a template does differently where tasks are not Rust functions of its program.
+pub(super) trait Forking {
+    /// Before it forks.
+    fn before(&self) {}
+    /// Afterwards, in the template.
+    fn in_parent(&self) {}
+    /// Afterwards, in the child.
+    fn in_child(&self) {}
+    /// What the child is from then on.
+    fn become_executor(&self, inheritance: Inheritance, template: Pid) -> ! {
+        become_executor(inheritance, template)
+    }
+}
+
+/// A program with Rust functions.
+struct Linked;
+
+impl Forking for Linked {}
+
+pub(super) struct Template<F> {
+    forking: F,
     pid: Pid,
     socket: OwnedFd,
     deaths: OwnedFd,
@@ -45,25 +65,38 @@ struct Template {
     pids: HashMap<u32, Pid>,
 }
 
-impl Template {
-    fn new() -> io::Result<Template> {
-        let version = std::env::var(VARIABLE).unwrap_or_default();
-        // SAFETY: there is a single thread. What tasks start must not become templates.
-        unsafe { std::env::remove_var(VARIABLE) };
-        if version != VERSION {
-            return Err(io::Error::other(format!("{VARIABLE} is {version:?}")));
-        }
-        let socket = take_socket()?;
+fn start() -> io::Result<Template<Linked>> {
+    check_version(VARIABLE)?;
+    Template::new(take_socket()?, Linked)
+}
+
+/// Checks that the worker speaks as we do. What tasks start must not become templates, so the
+/// variable is gone from here on.
+pub(super) fn check_version(variable: &str) -> io::Result<()> {
+    let version = std::env::var(variable).unwrap_or_default();
+    // SAFETY: there is a single thread.
+    unsafe { std::env::remove_var(variable) };
+    match version == VERSION {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{variable} is {version:?}"))),
+    }
+}
+
+impl<F: Forking> Template<F> {
+    /// Around a socket to the worker. The process has a single thread.
+    pub(super) fn new(socket: OwnedFd, forking: F) -> io::Result<Template<F>> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let _ = rustix::thread::set_name(c"mh-template");
         // Refused in some containers, and no loss then.
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         let deaths = watch_children()?;
         let pid = rustix::process::getpid();
-        Ok(Template { pid, socket, deaths, executors: HashMap::new(), pids: HashMap::new() })
+        let (executors, pids) = (HashMap::new(), HashMap::new());
+        Ok(Template { forking, pid, socket, deaths, executors, pids })
     }
 
-    fn run(mut self) {
+    /// Forks executors until the worker is gone, and ends them all then.
+    pub(super) fn run(mut self) {
         loop {
             let mut sources = [
                 PollFd::new(&self.socket, PollFlags::IN),
@@ -112,22 +145,27 @@ impl Template {
     }
 
     fn fork(&mut self, executor: u32, inheritance: Inheritance) {
+        self.forking.before();
         // SAFETY: there is a single thread, so the child may do whatever this process may.
-        let report = match unsafe { libc::fork() } {
-            0 => self.become_child(inheritance),
-            pid => match Pid::from_raw(pid).filter(|_| pid > 0) {
-                Some(pid) => {
-                    // The child does so too: whoever is first, the group is there from now on.
-                    let _ = rustix::process::setpgid(Some(pid), Some(pid));
-                    self.executors.insert(pid.as_raw_nonzero().get(), executor);
-                    self.pids.insert(executor, pid);
-                    FromTemplate::Forked { executor, pid: pid.as_raw_nonzero().get() as u32 }
-                }
-                None => {
-                    let message = format!("cannot fork: {}", io::Error::last_os_error());
-                    FromTemplate::ForkFailed { executor, message }
-                }
-            },
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            self.forking.in_child();
+            self.become_child(inheritance);
+        }
+        let error = io::Error::last_os_error();
+        self.forking.in_parent();
+        let report = match Pid::from_raw(pid).filter(|_| pid > 0) {
+            Some(pid) => {
+                // The child does so too: whoever is first, the group is there from now on.
+                let _ = rustix::process::setpgid(Some(pid), Some(pid));
+                self.executors.insert(pid.as_raw_nonzero().get(), executor);
+                self.pids.insert(executor, pid);
+                FromTemplate::Forked { executor, pid: pid.as_raw_nonzero().get() as u32 }
+            }
+            None => {
+                let message = format!("cannot fork: {error}");
+                FromTemplate::ForkFailed { executor, message }
+            }
         };
         // If the worker is gone the socket says so, in the next round.
         let _ = self.report(&report);
@@ -140,7 +178,7 @@ impl Template {
             libc::close(self.socket.as_raw_fd());
             libc::close(self.deaths.as_raw_fd());
         }
-        become_executor(inheritance, template)
+        self.forking.become_executor(inheritance, template)
     }
 
     fn report(&self, message: &FromTemplate) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use rustix::thread::futex;
@@ -212,8 +212,23 @@ impl Ends {
         self.map.header().interrupts.0.1.load(Ordering::SeqCst) == 1
     }
 
-    /// The word that a signal handler sets to 0.
-    pub(crate) fn signal_due_word(&self) -> *const AtomicU32 {
-        &self.map.header().interrupts.0.1
+    /// What a signal handler needs of the ring file, which stays mapped for it.
+    pub(crate) fn signalled(&self) -> Signalled {
+        Signalled(self.map.clone())
+    }
+}
+
+/// The ring file as a signal handler uses it.
+pub(crate) struct Signalled(Arc<Map>);
+
+impl Signalled {
+    /// The signal that was on its way has come. `true`: it is the current attempt that shall stop.
+    /// Async-signal-safe.
+    pub(crate) fn arrived(&self) -> bool {
+        let header = self.0.header();
+        let (cells, due) = &header.interrupts.0;
+        due.store(0, Ordering::SeqCst);
+        let current = header.tasks_done.0.1.load(Ordering::SeqCst);
+        current != 0 && cells.iter().any(|cell| cell.load(Ordering::SeqCst) == current)
     }
 }
