@@ -46,13 +46,13 @@ def test_a_task_whose_executor_dies_runs_again(client, tmp_path):
 
 
 def test_a_task_that_always_dies_fails_and_says_how_often(client):
-    with pytest.raises(mh.TaskError, match="SIGKILL") as failed:
+    with pytest.raises(mh.ExecutorDied, match="SIGKILL") as failed:
         client.submit(die, 0).result(timeout=60)
     assert "3" in str(failed.value), "the first attempt, and two more after crashes"
 
 
 def test_crash_retries_says_how_often(client):
-    with pytest.raises(mh.TaskError, match="SIGKILL"):
+    with pytest.raises(mh.ExecutorDied, match="SIGKILL"):
         client.options(crash_retries=0).submit(die, 0).result(timeout=60)
 
 
@@ -61,7 +61,7 @@ def test_others_are_not_disturbed_by_one_that_dies(client):
     well = [client.submit(same, number) for number in range(200)]
     assert client.gather(well) == list(range(200))
     for future in dying:
-        assert isinstance(future.exception(timeout=60), mh.TaskError)
+        assert isinstance(future.exception(timeout=60), mh.ExecutorDied)
 
 
 def test_what_a_killed_executor_has_made_is_still_there(client):
