@@ -2,6 +2,17 @@
 //! its worker ([`crate::worker::FromWorker::FromTask`]).
 //!
 //! Every message is idempotent by the ids in it: a repeated one changes nothing.
+//!
+//! # Streams
+//!
+//! A task may make a *stream*: any number of objects ([`TaskId::item`]), one after the other, while it
+//! runs. What it returns in the end (its object 0) is how many there were. Whoever consumes them gives
+//! the task room ([`FromClient::Room`]), and more for each item that it has taken and released; the
+//! task puts items, in order, as long as there is room ([`FromClient::Put`]), and asks how much there is
+//! when it begins ([`FromClient::Stream`]). An item that the task never comes to make ends as
+//! [`LostInput`](crate::task::FailureKind::LostInput) when the task has ended well; when that has
+//! failed, as its failure says. A second attempt puts the same items under the same names, and known
+//! ones change nothing; one that is lost is made again by running the task again.
 
 use std::sync::Arc;
 
@@ -105,6 +116,19 @@ pub enum FromClient {
         /// Which.
         worker: WorkerId,
     },
+    /// The session holds and wants some items of a stream, and its task may make all before the last
+    /// of them.
+    Room {
+        /// The task that makes the stream.
+        task: TaskId,
+        /// The first of the items, by number.
+        from: u64,
+        /// The one behind the last: at most [`ROOM_LIMIT`] more.
+        upto: u64,
+    },
+    /// The running task makes a stream, and wants to be told how much room there is: now and whenever
+    /// there is more, by [`ToClient::Room`].
+    Stream,
     /// A program that [`ToClient::SendProgram`] asked for could not be sent.
     ProgramFailed {
         /// Hash of the binary.
@@ -139,6 +163,9 @@ impl FunctionSpec {
 /// Bytes of [`FunctionSpec::code`] at most. A function that closes over more than that is put as an
 /// object, and given as an argument to one that calls it.
 pub const CODE_LIMIT: usize = 64 << 10;
+
+/// Items of a stream that one [`FromClient::Room`] names at most, and that may be awaited at one time.
+pub const ROOM_LIMIT: u64 = 1 << 12;
 
 /// What runs a function. Executors are kept per runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -225,6 +252,11 @@ pub enum ToClient {
         query: u64,
         /// What is known.
         answer: Answer,
+    },
+    /// To a task that makes a stream: it may put the items below this number.
+    Room {
+        /// The first one that it may not put yet.
+        upto: u64,
     },
     /// A worker needs the program whose functions this session has described: it is to be sent
     /// there, over the worker's data link.

@@ -65,6 +65,17 @@ impl TaskId {
         Lane(mix(mix(self.lane.0) ^ self.seq) | Lane::NESTED)
     }
 
+    /// The lane in which this task, if it makes a stream, names the items of that.
+    pub fn item_lane(self) -> Lane {
+        Lane(mix(self.child_lane().0) | Lane::NESTED)
+    }
+
+    /// Item `number` of the stream that this task makes, counted from 0.
+    pub fn item(self, number: u64) -> ObjectId {
+        let lane = self.item_lane();
+        ObjectId { task: TaskId { job: self.job, lane, seq: number }, index: 0 }
+    }
+
     /// Return value number `index`.
     pub fn object(self, index: u32) -> ObjectId {
         ObjectId { task: self, index }

@@ -161,6 +161,8 @@ fn from_clients(book: &mut Book) {
     book.write(FromClient::CloseJob { job });
     book.write(FromClient::CancelJob { job, reason: "enough".into() });
     book.write(FromClient::Drain { worker: WorkerId(2) });
+    book.write(FromClient::Room { task: task(), from: 16, upto: 32 });
+    book.write(FromClient::Stream);
     book.write(FromClient::ProgramFailed { program: 5, message: "gone".into() });
     let question = Question::Tasks { job: Some(job), state: Some(TaskState::Ready), limit: 9 };
     book.write(FromClient::Ask { query: 2, question });
@@ -197,6 +199,7 @@ fn to_clients(book: &mut Book) {
     book.write(ToClient::Explained { query: 1, explanation });
     let counts = JobCounts { submitted: 4, assigned: 3, done: 2, failed: 1 };
     book.write(ToClient::Progress { job: task().job, counts });
+    book.write(ToClient::Room { upto: 32 });
     book.write(ToClient::Refused { message: "no".into() });
     let answer = Answer::Unknown { message: "no such job".into() };
     book.write(ToClient::Answer { query: 2, answer });

@@ -107,6 +107,8 @@ impl Shared {
                 }
                 // The connection has dealt with these.
                 ToClient::SendProgram { .. } | ToClient::Workers { .. } => {}
+                // So has the executor.
+                ToClient::Room { .. } => {}
                 ToClient::Refused { message } => {
                     state.refused = Some(message);
                     state.waiters.take_all(&mut woken);

@@ -82,6 +82,9 @@ impl Core {
             workers.reserved += bytes;
             self.reservations.insert(task, bytes);
         }
+        if record.flags.has(Flags::STREAM) {
+            self.begin_stream(task);
+        }
         self.occupy(task, worker, expected_us, true);
         let job = self.job_of(task);
         let charge = self.slot_time(task, u64::from(expected_us));

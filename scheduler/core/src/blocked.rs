@@ -35,6 +35,8 @@ impl Core {
         // While others are stuck there nothing is placed there, so this one too must be helped in
         // place, even if a process has become free meanwhile.
         let at_limit = at_limit || self.workers[worker].stuck > 0;
+        // A stream that waits for room: only its consumer helps.
+        let at_limit = at_limit && !waits_for.is_empty();
         let State::Assigned { expected_us, .. } = self.tasks[task].state else { return };
         self.occupy(task, worker, expected_us, false);
         self.tasks[task].flags.set(Flags::BLOCKED);
@@ -84,8 +86,10 @@ impl Core {
             }
             if let Some(task) = self.find_help(stuck, worker) {
                 self.leave_queue(task);
-                let id = self.task_id(stuck);
-                self.assign(task, worker, Some(id));
+                // What makes a stream for the task that is stuck would wait for that one below it.
+                let streams = self.tasks[task].flags.has(Flags::STREAM);
+                let id = (!streams).then(|| self.task_id(stuck));
+                self.assign(task, worker, id);
                 let mark = self.mark(task);
                 if let Some(blocked) = self.blocked.get_mut(&stuck) {
                     blocked.helper = Some(mark);
@@ -134,6 +138,13 @@ impl Core {
             match record.state {
                 State::Ready if self.may_help(task, stuck, worker) && !self.has_orphans(task) => {
                     return Some(task);
+                }
+                State::Waiting { .. } if record.flags.has(Flags::ITEM) => {
+                    let maker = record.inputs[0].task;
+                    let begun = self.tasks[maker].worker().is_some();
+                    if !begun || self.tasks[maker].flags.has(Flags::BLOCKED) {
+                        next.push(maker);
+                    }
                 }
                 State::Waiting { .. } => {
                     next.extend(record.inputs.iter().rev().map(|input| input.task));

@@ -46,6 +46,7 @@ impl Core {
         assert_eq!(self.options.references(), self.tasks.len(), "each record has its options");
         self.check_workers();
         self.check_programs();
+        self.check_streams();
         self.check_jobs();
         self.check_sessions();
         let lineage = self.tasks.iter().filter(|(_, t)| t.flags.has(Flags::LINEAGE));
@@ -57,6 +58,7 @@ impl Core {
         let mut sums = Sums::default();
         for (task, record) in self.tasks.iter() {
             let missing = matches!(record.state, State::Waiting { .. });
+            let missing = missing && !record.flags.has(Flags::ITEM);
             for input in &record.inputs {
                 *sums.refs.entry(input.task).or_default() += 1;
                 if !record.has_ended() {
@@ -99,6 +101,7 @@ impl Core {
             "{id} is kept by somebody"
         );
         match &record.state {
+            State::Waiting { missing: 1 } if record.flags.has(Flags::ITEM) => {}
             State::Waiting { missing } => {
                 assert!(*missing > 0, "{id} waits for something");
                 let gone = record.inputs.iter().filter(|i| self.object(**i).there().is_none());

@@ -205,8 +205,10 @@ impl Core {
         if self.tasks[task].refs == 0 {
             self.forget_task(task);
         } else {
-            let job = self.job_of(task);
-            self.count(job, |job| job.counts.done += 1);
+            if !self.tasks[task].flags.has(Flags::ITEM) {
+                let job = self.job_of(task);
+                self.count(job, |job| job.counts.done += 1);
+            }
             self.keep_as_lineage(task);
         }
     }
@@ -215,6 +217,9 @@ impl Core {
     /// stand in long lists of waiters until the next [`Core::collect`], which every event ends with.
     pub(crate) fn withdraw(&mut self, task: TaskIdx, for_good: bool) {
         match self.tasks[task].state {
+            State::Waiting { .. } if self.tasks[task].flags.has(Flags::ITEM) => {
+                self.withdraw_item(task);
+            }
             State::Waiting { .. } => {
                 if for_good {
                     self.tasks[task].flags.clear(Flags::RESTS);
@@ -380,6 +385,9 @@ impl Core {
         }
         if record.flags.has(Flags::STOPPING) {
             self.stops.remove(&task);
+        }
+        if record.flags.has(Flags::STREAM) {
+            self.streams.remove(&task);
         }
         let job = self.lanes.table(record.lane).job;
         self.lanes.clear(record.lane, record.seq);

@@ -23,6 +23,7 @@ use crate::sessions::Session;
 use crate::slab::{
     BlobIdx, ContainsIdx, CopiesIdx, JobIdx, SessionIdx, Slab, TaskIdx, ValueIdx, WorkerIdx,
 };
+use crate::streams::Stream;
 use crate::tasks::{Mark, Task};
 use crate::values::{Cached, Packer};
 use crate::workers::{LoadIndex, Worker};
@@ -85,6 +86,7 @@ pub struct Core {
     pub(crate) reservations: FxHashMap<TaskIdx, u64>,
     /// For whom tasks were asked back.
     pub(crate) thieves: FxHashMap<TaskIdx, WorkerIdx>,
+    pub(crate) streams: FxHashMap<TaskIdx, Stream>,
     pub(crate) blocked: FxHashMap<TaskIdx, Blocked>,
     /// Blocked tasks that only a task in place can help, in the order in which they said so.
     pub(crate) stuck: Vec<TaskIdx>,
@@ -149,6 +151,7 @@ impl Core {
             stops: FxHashMap::default(),
             reservations: FxHashMap::default(),
             thieves: FxHashMap::default(),
+            streams: FxHashMap::default(),
             blocked: FxHashMap::default(),
             stuck: Vec::new(),
             deadlines: BinaryHeap::new(),
@@ -220,6 +223,8 @@ impl Core {
             FromClient::Explain { query, task } => self.on_explain(session, query, task, out),
             FromClient::Watch { job } => self.on_watch(session, job, out),
             FromClient::CloseJob { job } => self.on_job_closed(session, job, out),
+            FromClient::Room { task, from, upto } => self.on_room(session, task, from, upto, out),
+            FromClient::Stream => self.on_stream_begun(session, out),
             FromClient::Drain { worker } => self.on_drain(session, worker, out),
             FromClient::Ask { query, question } => self.on_question(session, query, question, out),
             FromClient::CancelJob { job, reason } => self.on_cancel_job(session, job, &reason, out),

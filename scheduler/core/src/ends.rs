@@ -88,6 +88,9 @@ impl Core {
         if self.tasks[task].objects().any(|object| !object.is_alive()) {
             self.loose.push(task);
         }
+        if self.tasks[task].flags.has(Flags::STREAM) {
+            self.on_stream_ended(task);
+        }
     }
 
     /// An object exists at a worker, with its value if it is small.

@@ -158,7 +158,7 @@ impl Core {
         self.release_needs(task);
         self.release_inputs(task);
         self.release_args(task);
-        if !self.tasks[task].flags.has(Flags::PUT) {
+        if !self.tasks[task].flags.has(Flags::PUT | Flags::ITEM) {
             self.count(job, |job| job.counts.failed += 1);
         }
         for index in 0..self.tasks[task].outputs() as u32 {
@@ -181,6 +181,9 @@ impl Core {
                 }
                 ObjectState::Gone => {}
             }
+        }
+        if self.tasks[task].flags.has(Flags::STREAM) {
+            failing.extend(self.items_that_fail(task, &failed));
         }
         self.tasks[task].state = State::Failed(Box::new(failed));
         for index in 0..self.tasks[task].outputs() as u32 {

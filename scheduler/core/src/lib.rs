@@ -54,6 +54,7 @@ mod sessions;
 mod slab;
 mod steal;
 mod stop;
+mod streams;
 mod submit;
 mod tasks;
 mod values;

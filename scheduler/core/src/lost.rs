@@ -201,7 +201,9 @@ impl Core {
     fn hold_up_ready(&mut self) {
         for task in self.tasks.keys() {
             let record = &self.tasks[task];
-            if !matches!(record.state, State::Ready | State::Waiting { .. }) {
+            if !matches!(record.state, State::Ready | State::Waiting { .. })
+                || record.flags.has(Flags::ITEM)
+            {
                 continue;
             }
             let gone = |input: &ObjRef| matches!(self.object(*input).state, ObjectState::Gone);
@@ -223,12 +225,13 @@ impl Core {
                 let object = self.object_id(object);
                 self.fail(task, FailureKind::LostInput { object });
             }
+            State::Done if self.tasks[task].flags.has(Flags::ITEM) => self.remake_item(task),
             State::Done => self.restart(task),
             _ => self.expect_again(task),
         }
     }
 
-    fn restart(&mut self, task: TaskIdx) {
+    pub(crate) fn restart(&mut self, task: TaskIdx) {
         self.rerun += 1;
         self.leave_lineage(task);
         self.uncount_done(task);
@@ -243,7 +246,7 @@ impl Core {
     }
 
     /// What is gone of a task's objects is expected again.
-    fn expect_again(&mut self, task: TaskIdx) {
+    pub(crate) fn expect_again(&mut self, task: TaskIdx) {
         for index in 0..self.tasks[task].outputs() as u32 {
             let record = self.object_mut(ObjRef { task, index });
             if matches!(record.state, ObjectState::Gone) {
@@ -253,7 +256,7 @@ impl Core {
     }
 
     pub(crate) fn uncount_done(&mut self, task: TaskIdx) {
-        if !self.tasks[task].flags.has(Flags::PUT) {
+        if !self.tasks[task].flags.has(Flags::PUT | Flags::ITEM) {
             let job = self.job_of(task);
             self.count(job, |job| job.counts.done = job.counts.done.saturating_sub(1));
         }

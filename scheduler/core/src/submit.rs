@@ -206,7 +206,7 @@ impl Core {
         if self.config.policies.rank_order { rank } else { 0 }
     }
 
-    fn enter(&mut self, record: Task) -> TaskIdx {
+    pub(crate) fn enter(&mut self, record: Task) -> TaskIdx {
         let (lane, seq) = (record.lane, record.seq);
         self.options.retain(record.options);
         let task = self.tasks.insert(record);
@@ -313,6 +313,9 @@ impl Core {
         place: PutPlace,
         out: &mut Vec<Action>,
     ) {
+        if let Some(task) = self.maker_of(session, id) {
+            return self.on_item(session, task, id, meta, place, out);
+        }
         if let Err(reason) = self.check_put(session, id, &place) {
             return self.refuse(session, reason, out);
         }

@@ -63,6 +63,11 @@ impl Flags {
     /// It waits for a time, too: its inputs could not be fetched.
     pub(crate) const RESTS: u16 = 8192;
 
+    /// An item of a stream: it never runs by itself, and is made by its one input's task.
+    pub(crate) const ITEM: u16 = 16384;
+    /// It makes a stream.
+    pub(crate) const STREAM: u16 = 32768;
+
     /// All that says something about one attempt and not about the task.
     pub(crate) const OF_ATTEMPT: u16 = Self::BLOCKED
         | Self::HAS_WAITED

@@ -240,6 +240,7 @@ impl Client {
                 self.peers.extend(peers.iter().map(|peer| peer.worker));
                 self.peers.retain(|worker| !gone.contains(worker));
             }
+            ToClient::Room { .. } => world.fail("a client makes no stream".to_owned()),
             ToClient::Output { .. } | ToClient::Answer { .. } => {}
         }
         to_find

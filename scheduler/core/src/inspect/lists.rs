@@ -63,7 +63,8 @@ impl Core {
     /// All tasks, or those of one job. Values that were put are none.
     fn tasks_of(&self, job: Option<JobIdx>) -> impl Iterator<Item = (TaskIdx, &Task)> {
         self.tasks.iter().filter(move |(task, record)| {
-            !record.flags.has(Flags::PUT) && job.is_none_or(|job| self.job_of(*task) == job)
+            !record.flags.has(Flags::PUT | Flags::ITEM)
+                && job.is_none_or(|job| self.job_of(*task) == job)
         })
     }
 
