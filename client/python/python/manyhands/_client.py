@@ -1,0 +1,487 @@
+"""The client: a `concurrent.futures.Executor` over a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
+
+from . import _core, _environment, _functions, _options
+from ._futures import Notifier, gather_async
+from ._map import Results
+from ._output import Printer
+
+if TYPE_CHECKING:
+    from ._core import Future, Lazy, Options
+    from ._options import Asked
+
+__all__ = ["Client", "Explanation", "Parts", "View", "client", "current"]
+
+T = TypeVar("T")
+
+_entered: list[Client] = []
+"""Clients within their `with`, innermost last."""
+_made: list[weakref.ref[Client]] = []
+"""All others that are open, the last one last."""
+_default_lock = threading.Lock()
+
+
+class Explanation(NamedTuple):
+    """Where a task is, and why."""
+
+    state: str
+    """``waiting``, ``ready``, ``assigned``, ``running``, ``done``, ``failed`` or ``unknown``."""
+    reason: str
+    """The reason in words."""
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
+
+class Client(_core.Client, Executor):
+    """Submits tasks to a cluster, and gets their results.
+
+    Without an address it is a client of the cluster that the variable ``MANYHANDS_ADDRESS`` names,
+    and if that is not set, of one that it starts on this machine, with an executor for each core.
+    Within a task it is a client of that task's own job.
+
+    It is a `concurrent.futures.Executor`:
+
+    >>> with Client(workers=2) as executor:
+    ...     executor.submit(pow, 2, 10).result(), list(executor.map(abs, [1, -2, 3]))
+    (1024, [1, 2, 3])
+
+    :param address: ``manyhands://TOKEN@HOST:PORT``, as the scheduler prints it for clients, or
+        ``HOST:PORT`` with the token in ``MANYHANDS_TOKEN``; ``"local"`` starts a cluster here
+        whatever ``MANYHANDS_ADDRESS`` says.
+    :param workers: executors of a cluster that is started here.
+    :param memory: bytes that its object store may have in memory; what is over it goes to disk.
+    :param spill_dir: the directory on disk for that.
+    :param resources: what it has besides cores, by name; tasks ask for it by ``resources``.
+    :param labels: what its worker is called; tasks ask for it by ``labels``.
+    :param preload: modules that are imported once, before executors are forked.
+    :param env: variables of the environment of tasks.
+    :param directory: their working directory.
+    :param py_modules: modules and packages of this machine (paths, names or modules) to send along.
+    :param requirements: packages to install, as pip takes them, once on each machine.
+    :param name: the name of the job.
+    """
+
+    _callbacks: Notifier | None
+    _printer: Printer | None
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        workers: int | None = None,
+        memory: int | None = None,
+        spill_dir: str | os.PathLike[str] | None = None,
+        resources: Mapping[str, float] | None = None,
+        labels: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        py_modules: Sequence[object] = (),
+        requirements: Sequence[str] = (),
+        name: str | None = None,
+    ) -> None:
+        if self._become_current(unless=address is not None):
+            return
+        address = address or os.environ.get("MANYHANDS_ADDRESS") or "local"
+        remote = address != "local"
+        environment = _environment.describe(
+            preload=preload,
+            variables=env or {},
+            directory=directory,
+            py_modules=py_modules,
+            requirements=requirements,
+            remote=remote,
+        )
+        name = name or _program_name()
+        if remote:
+            _refuse_local_settings(workers, memory, spill_dir, resources, labels)
+            self._open_remote(address, name=name, environment=environment)
+        else:
+            _functions.use_local(environment["path"])
+            self._open_local(
+                slots=_checked_workers(workers),
+                store_limit=memory,
+                spill_dir=None if spill_dir is None else os.fspath(spill_dir),
+                resources=dict(resources or {}),
+                labels=dict(labels or {}),
+                name=name,
+                environment=environment,
+                interpreter=sys.executable,
+            )
+        self._printer = Printer(self)
+        _made.append(weakref.ref(self))
+
+    def _become_current(self, *, unless: bool = False) -> bool:
+        """Within a task: this becomes a client of its job. False elsewhere."""
+        self._lock = threading.Lock()
+        self._callbacks = None
+        self._printer = None
+        self._pid = os.getpid()
+        self._is_nested = not unless and self._open_current()
+        return self._is_nested
+
+    def __repr__(self) -> str:
+        if not self.is_open:
+            return "<manyhands.Client, closed>"
+        return f"<manyhands.Client of job {self.job}, {'local' if self.is_local else 'remote'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A client that a task closes over is, there, a client of that task's job.
+        return (_within_task, ())
+
+    def submit_many(
+        self, fn: Callable[..., T], /, *iterables: Iterable[Any], options: Options | None = None
+    ) -> list[Future[T]]:
+        """A call for each item, as `map` makes them, and their futures. The fastest way to submit.
+
+        >>> [future.result() for future in client.submit_many(pow, [2, 3], [2, 2])]
+        [4, 9]
+        """
+        return self._submit_rows(fn, _rows(iterables), options)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Results[T]:
+        """Results of the calls, in the order of the items.
+
+        :param timeout: seconds after which `TimeoutError` is raised for results that have not come.
+        :param chunksize: taken for compatibility. Nothing has to be put together by hand here.
+        :param buffersize: how many calls may be under way whose results have not been taken; all
+            are submitted at once without it. With it items may be endless.
+
+        >>> list(client.map(pow, [1, 2, 3], [2, 2, 2]))
+        [1, 4, 9]
+        """
+        return self._map(fn, iterables, None, timeout, chunksize, buffersize)
+
+    def _map(
+        self,
+        fn: Callable[..., T],
+        iterables: tuple[Iterable[Any], ...],
+        options: Options | None,
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Results[T]:
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        rows = _rows(iterables)
+        if buffersize is None:
+            return Results(self._submit_rows(fn, rows, options), timeout)
+        return Results.windowed(
+            (self.call(fn, row, None, options, None) for row in rows), buffersize, timeout
+        )
+
+    @overload
+    def options(self, *, nout: None = None, **asked: Unpack[Asked]) -> View: ...
+    @overload
+    def options(self, *, nout: int, **asked: Unpack[Asked]) -> Parts: ...
+    def options(self, *, nout: int | None = None, **asked: Unpack[Asked]) -> View | Parts:
+        """This client, with options for what is submitted through it.
+
+        :param retries: how often a task runs again after it raised (0).
+        :param crash_retries: how often it runs again after its executor or machine died (2).
+        :param time_limit: seconds that one attempt may take.
+        :param deadline: the point by which the task must have ended: seconds since 1970
+            (``time.time() + 60``), or a `datetime`.
+        :param priority: larger runs earlier, within the job (0).
+        :param cores: what it occupies (1.0); ``memory`` in bytes, and ``resources`` by name.
+        :param labels: labels that its worker must carry (``worker`` and ``host`` are always there).
+        :param memory_limit: bytes that its executor may own before it is stopped.
+        :param nout: how many values the functions return: each is a future of its own.
+
+        >>> client.options(retries=3, time_limit=60).submit(pow, 2, 5).result()
+        32
+        >>> [future.result() for future in client.options(nout=2).submit(divmod, 7, 3)]
+        [2, 1]
+        """
+        options = _options.made(asked)
+        return View(self, options) if nout is None else Parts(self, options, nout)
+
+    def get(self, future: Future[T], timeout: float | None = None) -> T:
+        """The value of a future.
+
+        >>> client.get(client.put([1, 2, 3]))
+        [1, 2, 3]
+        """
+        return future.result(timeout)
+
+    async def gather_async(self, futures: Iterable[Future[T]]) -> list[T]:
+        """As `gather`, awaited."""
+        return await gather_async(futures)
+
+    def explain(self, future: Future[Any]) -> Explanation:
+        """Where the future's task is, and why: what it waits for, in words.
+
+        >>> future = client.submit(pow, 2, 3)
+        >>> future.result(), client.explain(future).state
+        (8, 'done')
+        """
+        return Explanation(*super().explain(future))
+
+    def status(self) -> dict[str, Any]:
+        """The job's tasks by state, and the whole cluster in numbers.
+
+        >>> client.submit(pow, 2, 3).result()
+        8
+        >>> client.status()["job"]["submitted"] > 0
+        True
+        """
+        return {"job": self.progress(), "cluster": self.ask_cluster(), "here": self.stats()}
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the client, and the cluster if it was started for it. Nothing can be submitted any
+        more.
+
+        :param wait: return only when what was submitted has ended and its output is printed.
+            Otherwise that goes on in the background.
+        :param cancel_futures: cancel what has not ended, first.
+        """
+        if self._is_nested or not self.is_open or self._pid != os.getpid():
+            return
+        self._stop_accepting()
+        _forget(self)
+        if cancel_futures:
+            self.cancel(None, "the client was shut down")
+        if wait:
+            self._end()
+        else:
+            # Not a daemon: the interpreter waits for it, as it does for the executors of the
+            # standard library.
+            threading.Thread(target=self._end, name="manyhands-shutdown").start()
+
+    def _end(self) -> None:
+        try:
+            self.drain(None)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the client now. Whoever waits gets `SessionClosed`; tasks that run are stopped."""
+        _forget(self)
+        super().close()
+        with self._lock:
+            callbacks, printer = self._callbacks, self._printer
+        if callbacks is not None:
+            callbacks.close()
+        if printer is not None:
+            printer.join()
+
+    def __enter__(self) -> Self:
+        if not self._is_nested:
+            _entered.append(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # After Ctrl-C nobody wants to wait for the rest.
+        self.shutdown(wait=True, cancel_futures=kind is KeyboardInterrupt)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _leave(self)
+        await asyncio.get_running_loop().run_in_executor(
+            None, self.__exit__, kind, error, traceback
+        )
+
+    def _notifier(self) -> Notifier:
+        """Who is told of the ends of this client's futures."""
+        with self._lock:
+            if self._callbacks is None:
+                self._callbacks = Notifier(self)
+            return self._callbacks
+
+
+class View(Executor):
+    """A client with options: what is submitted through it has them. Made by `Client.options`, and
+    itself a `concurrent.futures.Executor`."""
+
+    def __init__(self, client: Client, options: Options | None) -> None:
+        self.client = client
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<{self.client!r} with {self._options!r}>"
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """As `Client.submit`."""
+        future: Future[T] = self.client.call(fn, args, kwargs or None, self._options, None)
+        return future
+
+    def submit_many(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> list[Future[T]]:
+        """As `Client.submit_many`."""
+        return self.client.submit_many(fn, *iterables, options=self._options)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Results[T]:
+        """As `Client.map`."""
+        return self.client._map(fn, iterables, self._options, timeout, chunksize, buffersize)
+
+    def lazy(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Lazy[T]:
+        """A node of a graph, with the options."""
+        node: Lazy[T] = _core.lazy(fn, args, kwargs or None, self._options, None)
+        return node
+
+    def options(self, **asked: Unpack[Asked]) -> View:
+        """This view, with some options changed."""
+        return View(self.client, _options.changed(self._options, asked))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shuts the client down."""
+        self.client.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class Parts:
+    """A client for functions that return several values. Made by `Client.options` with `nout`."""
+
+    def __init__(self, client: Client, options: Options | None, nout: int) -> None:
+        self.client = client
+        self.nout = nout
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<{self.client!r} with {self._options!r} for {self.nout} values>"
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Future[Any]]:
+        """As `Client.submit`: a future for each value."""
+        parts: list[Future[Any]] = self.client.call(
+            fn, args, kwargs or None, self._options, self.nout
+        )
+        return parts
+
+    def lazy(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Lazy[Any]]:
+        """A node of a graph for each value."""
+        nodes: list[Lazy[Any]] = _core.lazy(fn, args, kwargs or None, self._options, self.nout)
+        return nodes
+
+
+def client() -> Client:
+    """The client of this program: the innermost in a `with`, else the one that was made last;
+    within a task that of its job. Made if there is none.
+
+    >>> client().submit(pow, 2, 4).result()
+    16
+    """
+    with _default_lock:
+        for found in reversed(_entered):
+            if found.is_open:
+                return found
+        for reference in reversed(_made):
+            made = reference()
+            if made is not None and made.is_open:
+                return made
+        return current() or _kept(Client())
+
+
+def current() -> Client | None:
+    """Within a task a client of its job, for nested work; None outside of tasks.
+
+    >>> def total(n):
+    ...     return sum(current().map(abs, range(n)))
+    >>> client.submit(total, 4).result()
+    6
+    >>> current() is None
+    True
+    """
+    found = Client.__new__(Client)
+    return found if found._become_current() else None
+
+
+def _within_task() -> Client | None:
+    return current() or client()
+
+
+_default: list[Client] = []
+"""Keeps the client that was made because there was none."""
+
+
+def _kept(made: Client) -> Client:
+    _default[:] = [made]
+    return made
+
+
+def _leave(client: Client) -> None:
+    if client in _entered:
+        _entered.remove(client)
+
+
+def _forget(client: Client) -> None:
+    _leave(client)
+    _made[:] = [made for made in _made if made() not in (None, client)]
+    if client in _default:
+        _default.clear()
+
+
+def _rows(iterables: tuple[Iterable[Any], ...]) -> Iterable[tuple[Any, ...]]:
+    return zip(*iterables, strict=False)
+
+
+def _checked_workers(workers: int | None) -> int | None:
+    if workers is not None and workers < 1:
+        raise ValueError("workers must be at least 1")
+    return workers
+
+
+def _refuse_local_settings(*given: object) -> None:
+    if any(setting is not None for setting in given):
+        raise ValueError(
+            "workers, memory, spill_dir, resources and labels are of a cluster that is started "
+            "here; on one that is there already they belong to its `manyhands worker`"
+        )
+
+
+def _program_name() -> str:
+    return os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
+
+
+@atexit.register
+def _end_all() -> None:
+    """At the end of the program: what was submitted still runs, as with the executors of the
+    standard library, unless the program ends by an error."""
+    failed = getattr(sys, "last_type", None) is not None
+    for reference in list(_made):
+        made = reference()
+        if made is not None and made._pid == os.getpid() and made.is_open:
+            if failed:
+                made.close()
+            else:
+                made.shutdown()

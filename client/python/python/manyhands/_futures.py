@@ -1,0 +1,464 @@
+"""What happens when futures end: callbacks, the standard library's `wait`, and asyncio.
+
+A future is an object of the native module, which knows nothing of conditions and event loops. The
+first callback, await or standard-library wait of a client starts one Python thread, which sits in
+the native module until futures end; there is no thread per future, and none at all for those who
+only ask for results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from . import _core
+
+if TYPE_CHECKING:
+    from ._core import Future
+
+    _F = Future[Any]
+    _Call = Callable[[_F], object]
+
+__all__ = ["AsCompleted", "DoneAndNotDone", "as_completed", "gather", "gather_async", "wait"]
+
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("manyhands")
+
+_lock = threading.Lock()
+"""Guards the extras of all futures. Held for a few instructions, never while something is
+called."""
+
+
+class _Extra:
+    """What a future has besides its native part, once somebody wants to be told of its end."""
+
+    __slots__ = ("calls", "ended", "shadow", "watched")
+
+    def __init__(self) -> None:
+        self.calls: list[_Call | _OnLoop] = []
+        self.shadow: _Shadow | None = None
+        self.watched = False
+        self.ended = False
+
+
+class _OnLoop:
+    """A callback that is to run in an event loop."""
+
+    __slots__ = ("call", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: _Call) -> None:
+        self.loop = loop
+        self.call = call
+
+
+class _Shadow:
+    """The private parts of a `concurrent.futures.Future`, which its `wait` and `as_completed`
+    use."""
+
+    __slots__ = ("_condition", "_state", "_waiters")
+
+    def __init__(self, state: str) -> None:
+        self._condition = threading.Condition()
+        self._state = state
+        self._waiters: list[Any] = []
+
+    def settle(self, future: _F) -> None:
+        state = _stdlib_state(future)
+        with self._condition:
+            self._state = state
+            for waiter in self._waiters:
+                if state == "CANCELLED_AND_NOTIFIED":
+                    waiter.add_cancelled(future)
+                elif future._status() == "FAILED":
+                    waiter.add_exception(future)
+                else:
+                    waiter.add_result(future)
+            self._condition.notify_all()
+
+
+class Notifier:
+    """The thread of a client that calls back when futures end."""
+
+    def __init__(self, client: _core.Client) -> None:
+        self._watch = client.watch()
+        self._pending: set[_F] = set()
+        self._thread = threading.Thread(target=self._run, name="manyhands-callbacks", daemon=True)
+        self._thread.start()
+
+    def add(self, future: _F) -> None:
+        """Tells the future's extra when it ends. It is kept until then."""
+        self._pending.add(future)
+        self._watch.add(future)
+
+    def close(self) -> None:
+        """Ends the thread. Futures that have not ended count as ended: their session is over."""
+        self._watch.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (ended := self._watch.next(None, keep=True)) is not None:
+            self._settle(ended)
+            del ended
+        self._settle(list(self._pending))
+
+    def _settle(self, ended: Sequence[_F]) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[_Call, _F]]] = {}
+        for future in ended:
+            self._pending.discard(future)
+            for call in _take_calls(future):
+                if isinstance(call, _OnLoop):
+                    loops.setdefault(call.loop, []).append((call.call, future))
+                else:
+                    _call(call, future)
+        for loop, calls in loops.items():
+            # A loop that was closed meanwhile has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_call_all, calls)
+
+
+def _take_calls(future: _F) -> list[_Call | _OnLoop]:
+    with _lock:
+        extra: _Extra = future._extra
+        calls, extra.calls = extra.calls, []
+        extra.ended, shadow = True, extra.shadow
+    if shadow is not None:
+        shadow.settle(future)
+    return calls
+
+
+def _call(call: _Call, future: _F) -> None:
+    try:
+        call(future)
+    except Exception:
+        _LOGGER.exception("exception calling callback for %r", future)
+
+
+def _call_all(calls: list[tuple[_Call, _F]]) -> None:
+    for call, future in calls:
+        _call(call, future)
+
+
+def _register(future: _F, call: _Call | _OnLoop) -> bool:
+    """Has `call` called when the future ends. False if it has ended already."""
+    with _lock:
+        extra = _extra(future)
+        if extra.ended or (not extra.watched and future.done()):
+            return False
+        extra.calls.append(call)
+        watch = _begin_watching(extra)
+    if watch:
+        future.client._notifier().add(future)
+    return True
+
+
+def _extra(future: _F) -> _Extra:
+    if future._extra is None:
+        future._extra = _Extra()
+    extra: _Extra = future._extra
+    return extra
+
+
+def _begin_watching(extra: _Extra) -> bool:
+    watched, extra.watched = extra.watched, True
+    return not watched
+
+
+# What the native module calls.
+
+
+def add_done_callback(future: _F, call: _Call) -> None:
+    """`Future.add_done_callback`: at once and here if it has ended, else on the client's thread for
+    callbacks, in the order in which they were added."""
+    if not _register(future, call):
+        _call(call, future)
+
+
+def wait_async(future: Future[T]) -> Generator[Any, None, T]:
+    """`await future`, of one that has not ended. An await that is cancelled cancels nothing."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: _F) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    if _register(future, _OnLoop(loop, wake)):
+        yield from waiter
+    return future.result()
+
+
+def shadow(future: _F) -> _Shadow:
+    """The private parts of the standard library's futures, made when somebody looks at them."""
+    with _lock:
+        extra = _extra(future)
+        if extra.shadow is not None:
+            return extra.shadow
+        extra.shadow = made = _Shadow(_stdlib_state(future))
+        watch = not future.done() and not extra.ended and _begin_watching(extra)
+    if watch:
+        future.client._notifier().add(future)
+    return made
+
+
+def snapshot(future: _F) -> tuple[bool, bool, Any, BaseException | None]:
+    """`_get_snapshot` of the standard library's futures: done, cancelled, result, exception."""
+    if not future.done():
+        return False, False, None, None
+    if future.cancelled():
+        return True, True, None, None
+    error = future.exception()
+    return True, False, None if error is not None else future.result(), error
+
+
+def _stdlib_state(future: _F) -> str:
+    if not future.done():
+        return "RUNNING" if future.running() else "PENDING"
+    return "CANCELLED_AND_NOTIFIED" if future.cancelled() else "FINISHED"
+
+
+def call_on_loop(future: _F, loop: asyncio.AbstractEventLoop, call: _Call) -> bool:
+    """Has `call` called in the event loop when the future ends. False if it has ended already."""
+    return _register(future, _OnLoop(loop, call))
+
+
+# What users call.
+
+
+class DoneAndNotDone(NamedTuple):
+    """What `wait` returns."""
+
+    done: set[_core.Future[Any]]
+    not_done: set[_core.Future[Any]]
+
+
+def wait(
+    futures: Iterable[_F],
+    timeout: float | None = None,
+    return_when: str = ALL_COMPLETED,
+    *,
+    first: int | None = None,
+) -> DoneAndNotDone:
+    """Waits until these futures have ended, or the time in seconds is over; never raises because a
+    task failed. `return_when` is as in `concurrent.futures.wait`; `first=n` waits for any n of
+    them.
+
+    >>> futures = [client.submit(pow, 2, n) for n in range(3)]
+    >>> done, not_done = wait(futures)
+    >>> sorted(future.result() for future in done), not_done
+    ([1, 2, 4], set())
+    """
+    if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
+        raise ValueError(f"invalid return condition: {return_when!r}")
+    unique = list(dict.fromkeys(futures))
+    if first is None:
+        first = 1 if return_when == FIRST_COMPLETED else len(unique)
+    until = None if timeout is None else time.monotonic() + timeout
+    if return_when == FIRST_EXCEPTION:
+        _wait_for_failure(unique, until)
+    else:
+        _wait_for(unique, min(first, len(unique)), until)
+    done = {future for future in unique if future.done()}
+    return DoneAndNotDone(done, set(unique) - done)
+
+
+def _wait_for(futures: list[_F], need: int, until: float | None) -> None:
+    clients = {id(future.client): future.client for future in futures}
+    if len(clients) == 1:
+        next(iter(clients.values())).wait(futures, need, _left(until))
+        return
+    ended = AsCompleted(futures, _left(until))
+    with contextlib.suppress(TimeoutError):
+        for _ in range(need):
+            next(ended)
+
+
+def _wait_for_failure(futures: list[_F], until: float | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        for future in AsCompleted(futures, _left(until)):
+            if future._status() == "FAILED":
+                return
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(until - time.monotonic(), 0.0)
+
+
+class AsCompleted(Iterator["_core.Future[T]"], Generic[T]):
+    """Futures in the order in which they end; for `for` and for `async for`.
+
+    More can be added on the way with `add`. It keeps a future only until it has given it.
+    """
+
+    def __init__(self, futures: Iterable[Future[T]] = (), timeout: float | None = None) -> None:
+        self._until = None if timeout is None else time.monotonic() + timeout
+        self._count = 0
+        self._source: _Watched | _Called | _CalledAsync | None = None
+        self._first: list[Future[T]] | None = list(dict.fromkeys(futures))
+        self._count = len(self._first)
+
+    def add(self, future: Future[T]) -> None:
+        """One more future."""
+        self._count += 1
+        if self._first is not None:
+            self._first.append(future)
+        elif self._source is not None:
+            self._source.add(future)
+
+    def __len__(self) -> int:
+        """How many have not been given yet."""
+        return self._count
+
+    def __iter__(self) -> AsCompleted[T]:
+        return self
+
+    def __next__(self) -> Future[T]:
+        if self._count == 0:
+            raise StopIteration
+        source = self._source or self._begin(asynchronous=False)
+        if isinstance(source, _CalledAsync):
+            raise TypeError("this as_completed is used by `async for` already")
+        future: Future[T] | None = source.next(_left(self._until))
+        if future is None:
+            raise TimeoutError(f"{self._count} futures unfinished")
+        self._count -= 1
+        return future
+
+    def __aiter__(self) -> AsyncIterator[Future[T]]:
+        return self
+
+    async def __anext__(self) -> Future[T]:
+        if self._count == 0:
+            raise StopAsyncIteration
+        source = self._source or self._begin(asynchronous=True)
+        if not isinstance(source, _CalledAsync):
+            raise TypeError("this as_completed is used by `for` already")
+        try:
+            future = await asyncio.wait_for(source.queue.get(), _left(self._until))
+        except TimeoutError:
+            raise TimeoutError(f"{self._count} futures unfinished") from None
+        self._count -= 1
+        return future
+
+    def _begin(self, *, asynchronous: bool) -> _Watched | _Called | _CalledAsync:
+        first, self._first = self._first or [], None
+        clients = {id(future.client): future.client for future in first}
+        source: _Watched | _Called | _CalledAsync
+        if asynchronous:
+            source = _CalledAsync()
+        elif len(clients) == 1:
+            source = _Watched(next(iter(clients.values())))
+        else:
+            source = _Called()
+        for future in first:
+            source.add(future)
+        self._source = source
+        return source
+
+
+class _Watched:
+    """Ends of futures of one client: straight from the native module."""
+
+    def __init__(self, client: _core.Client) -> None:
+        self._watch = client.watch()
+        self._ready: list[_F] = []
+
+    def add(self, future: _F) -> None:
+        self._watch.add(future)
+
+    def next(self, timeout: float | None) -> _F | None:
+        if not self._ready:
+            ended = self._watch.next(timeout)
+            if ended is None:
+                raise _closed()
+            self._ready = ended[::-1]
+        return self._ready.pop() if self._ready else None
+
+
+class _Called:
+    """Ends of futures of several clients: by callbacks."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[_F] = SimpleQueue()
+
+    def add(self, future: _F) -> None:
+        future.add_done_callback(self._queue.put)
+
+    def next(self, timeout: float | None) -> _F | None:
+        try:
+            return self._queue.get(timeout=timeout)
+        except Empty:
+            return None
+
+
+class _CalledAsync:
+    """Ends of futures, in an event loop."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[_F] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, future: _F) -> None:
+        if not _register(future, _OnLoop(self._loop, self.queue.put_nowait)):
+            self.queue.put_nowait(future)
+
+
+def _closed() -> BaseException:
+    from ._errors import SessionClosed
+
+    return SessionClosed("the client was shut down while its futures were waited for")
+
+
+def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> AsCompleted[T]:
+    """Futures in the order in which they end, well or badly: an iterator, and an async iterator.
+    Raises `TimeoutError` if they have not all ended after `timeout` seconds.
+
+    >>> futures = [client.submit(pow, 2, n) for n in range(3)]
+    >>> sorted(future.result() for future in as_completed(futures))
+    [1, 2, 4]
+    """
+    return AsCompleted(futures, timeout)
+
+
+def gather(futures: Iterable[Future[T]], timeout: float | None = None) -> list[T]:
+    """The values of futures, in their order. Raises what the first of them that failed raised.
+
+    >>> gather(client.submit(pow, 2, n) for n in range(3))
+    [1, 2, 4]
+    """
+    listed = list(futures)
+    clients = {id(future.client): future.client for future in listed}
+    if len(clients) == 1:
+        client: _core.Client = next(iter(clients.values()))
+        return client.gather(listed, timeout)
+    until = None if timeout is None else time.monotonic() + timeout
+    return [future.result(_left(until)) for future in listed]
+
+
+async def gather_async(futures: Iterable[Future[T]]) -> list[T]:
+    """As `gather`, awaited. One wake-up of the event loop serves many futures."""
+    listed = list(futures)
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    pending = 0
+
+    def ended(_: _F) -> None:
+        nonlocal pending
+        pending -= 1
+        if pending == 0 and not waiter.done():
+            waiter.set_result(None)
+
+    for future in dict.fromkeys(listed):
+        # No end is counted before this loop is left: it has the event loop for itself.
+        pending += _register(future, _OnLoop(loop, ended))
+    if pending:
+        await waiter
+    return gather(listed)

@@ -1,0 +1,158 @@
+"""Generators as tasks: their items come while the task runs.
+
+The task makes an item only when there is room for it: a consumer that is slow, or has stopped,
+stops the task too. A few items are made ahead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from ._map import until_ended
+
+if TYPE_CHECKING:
+    from . import _core
+    from ._core import Future, Options
+
+__all__ = ["Stream"]
+
+T = TypeVar("T")
+
+AHEAD = 16
+"""Items that are made before they are asked for."""
+
+
+class Stream(Iterator[T], Generic[T]):
+    """The items of a generator that runs as a task, for `for` and for `async for`.
+
+    What the generator raises comes after the items before it. Closing the stream, leaving its
+    `with`, or dropping it stops the task. An item that was taken is let go of.
+
+    >>> def countdown(n):
+    ...     while n:
+    ...         yield n
+    ...         n -= 1
+    >>> list(client.submit(countdown, 3))
+    [3, 2, 1]
+    """
+
+    def __init__(self, source: _core.StreamSource, ahead: int = AHEAD) -> None:
+        self._source = source
+        self._ahead = ahead
+        self._end: Future[int] = source.end
+        # Futures of the items that there is room for, the next one first.
+        self._items: deque[Future[Any]] = deque()
+        self._given = 0
+        self._is_over = False
+        self._make_room()
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._end.name}, {self._given} items taken>"
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> T:
+        """The next item; raises `TimeoutError` if it has not come after `timeout` seconds."""
+        if self._is_over:
+            raise StopIteration
+        item, until = self._items[0], None if timeout is None else time.monotonic() + timeout
+        if not item.done():
+            self._end.client.wait([item, self._end], 1, timeout)
+            if not item.done() and not self._end.done():
+                raise TimeoutError(f"item {self._given} has not come")
+        return self._take(item, until)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._is_over:
+            raise StopAsyncIteration
+        item = self._items[0]
+        await until_ended(item, self._end)
+        try:
+            return self._take(item, None)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def _take(self, item: Future[T], until: float | None) -> T:
+        """The item, or what the task ended with: one of both is there."""
+        if not item.done() or item._status() != "VALUE":
+            self._check_end()
+        left = None if until is None else max(until - time.monotonic(), 0.0)
+        value = item.result(left)
+        self._items.popleft()
+        self._given += 1
+        self._make_room()
+        return value
+
+    def _check_end(self) -> None:
+        """Returns if there is an item to be had still; else raises what ends the iteration."""
+        try:
+            count = self._end.result()
+        except BaseException:
+            self._finish()
+            raise
+        if self._given >= count:
+            self._finish()
+            raise StopIteration
+
+    def _make_room(self) -> None:
+        if self._end.done():
+            return self._make_rest()
+        while len(self._items) < self._ahead:
+            self._items.append(self._source.item(self._given + len(self._items)))
+        return self._source.room(self._given + len(self._items))
+
+    def _make_rest(self) -> None:
+        # The task has ended: nothing needs room any more.
+        if not self._items:
+            self._items.append(self._source.item(self._given))
+
+    def _finish(self) -> None:
+        self._is_over = True
+        self._items.clear()
+
+    def close(self) -> None:
+        """Stops the task, if it has not ended. Items that were made and not taken are let go of."""
+        if not self._is_over:
+            self._finish()
+            self._end.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """As `close`, which does not wait either."""
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_is_over"):
+            self.close()
+
+
+def open(
+    client: _core.Client,
+    function: Callable[..., Iterator[T]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    options: Options | None,
+) -> Stream[T]:
+    """A call of a generator function. Called by the native module."""
+    return Stream(client.open_stream(function, args, kwargs, options))
