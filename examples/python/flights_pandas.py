@@ -181,10 +181,7 @@ def graph(folder):
 
 def analyse(client, folder=FOLDER, progress=False):
     """The report, by the cluster of `client`. With `progress`, a bar shows how far it is."""
-    (future,) = client.compute([graph(folder)])
-    if progress:
-        mh.progress(future)
-    return future.result()
+    return mh.compute(graph(folder), client=client, progress=progress)
 
 
 def alone(folder=FOLDER):

@@ -73,10 +73,9 @@ def graph(name):
 
 
 def analyse(client, names=IMAGES):
-    """A description of each image and its edges, by the cluster of `client`."""
-    outlines, descriptions = zip(*map(graph, names), strict=True)
-    found = client.gather(client.compute([*descriptions, *outlines]))
-    return found[: len(names)], found[len(names) :]
+    """Descriptions of the images, and their edges, by the cluster of `client`."""
+    outlines, descriptions = map(list, zip(*map(graph, names), strict=True))
+    return mh.compute(descriptions, outlines, client=client)
 
 
 def alone(names=IMAGES):
