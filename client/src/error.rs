@@ -196,6 +196,11 @@ impl TaskError {
         &self.failed.failure.attempts
     }
 
+    /// Each attempt in one line, first to last: where it ran, and what happened.
+    pub fn attempt_lines(&self) -> Vec<String> {
+        self.attempts().iter().map(|attempt| Line(attempt).to_string()).collect()
+    }
+
     /// Tasks that failed because of it, cause first, at most 16.
     pub fn chain(&self) -> &[(TaskId, String)] {
         &self.failed.chain
@@ -303,12 +308,7 @@ fn write_attempts(f: &mut fmt::Formatter<'_>, failure: &TaskFailure) -> fmt::Res
         return Ok(());
     }
     write!(f, "\n  attempts: {}", failure.attempts.len())?;
-    for attempt in &failure.attempts {
-        write!(f, "\n    {}", attempt.attempt + 1)?;
-        write_place(f, Some(attempt))?;
-        write!(f, ": {}", Summary(&attempt.kind))?;
-    }
-    Ok(())
+    failure.attempts.iter().try_for_each(|attempt| write!(f, "\n    {}", Line(attempt)))
 }
 
 fn write_chain(
@@ -364,6 +364,17 @@ fn advice(kind: &FailureKind) -> Option<&'static str> {
             return None;
         }
     })
+}
+
+/// An attempt in one line.
+struct Line<'a>(&'a AttemptFailure);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.attempt + 1)?;
+        write_place(f, Some(self.0))?;
+        write!(f, ": {}", Summary(&self.0.kind))
+    }
 }
 
 /// A failure in one line.
