@@ -1,10 +1,9 @@
-"""Each example on a cluster, against a computation in one process."""
+"""Each example, in local mode and over daemons, against a computation in one process."""
 
 import csv
 from collections import Counter
 from pathlib import Path
 
-import manyhands as mh
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "python"
@@ -13,13 +12,6 @@ FLIGHTS = EXAMPLES.parents[1] / "data" / "flights"
 needs_flights = pytest.mark.skipif(
     not FLIGHTS.is_dir(), reason=f"{FLIGHTS} is not there: `make data` sets it up"
 )
-
-
-@pytest.fixture(scope="module")
-def client():
-    """A cluster of two executors for all examples: they must not disturb each other."""
-    with mh.Client(workers=2) as client:
-        yield client
 
 
 @needs_flights
