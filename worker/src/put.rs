@@ -57,11 +57,11 @@ impl Shelf {
         value.ok_or_else(|| io::Error::other(format!("object {object} is not in the store")))
     }
 
-    /// Writes a value into the store. Waits while there is no room.
-    pub fn write(&self, object: ObjectId, meta: &ObjectMeta, bytes: &[u8]) -> io::Result<()> {
-        let (codec, size) = (meta.codec, bytes.len() as u64);
+    /// Writes a value into the store, one piece behind the other. Waits while there is no room.
+    pub fn write(&self, object: ObjectId, meta: &ObjectMeta, pieces: &[&[u8]]) -> io::Result<()> {
+        let (codec, size) = (meta.codec, pieces.iter().map(|piece| piece.len() as u64).sum());
         let extent = self.room(object.task, size)?;
-        self.store.write(extent, bytes).map_err(io::Error::other)?;
+        self.store.write_pieces(extent, pieces).map_err(io::Error::other)?;
         let extent = Extent { len: size, ..extent };
         self.store.publish(Writer::DAEMON, object, codec, extent).map_err(io::Error::other)?;
         self.tell(Input::Put { object, meta: meta.clone(), extent })

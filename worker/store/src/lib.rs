@@ -155,13 +155,22 @@ impl Store {
     /// Copies `bytes` to the start of an extent that was granted to [`Writer::DAEMON`], by this
     /// process: in memory, or to its file.
     pub fn write(&self, extent: Extent, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_pieces(extent, &[bytes])
+    }
+
+    /// As [`Store::write`], of bytes that lie in several places: one piece behind the other.
+    pub fn write_pieces(&self, extent: Extent, pieces: &[&[u8]]) -> Result<(), StoreError> {
         // The grant is out of the table while it is written, so that others are not kept waiting.
-        let whole = Extent { len: bytes.len() as u64, ..extent };
-        let mut grant = self.take_grant(Writer::DAEMON, whole)?;
+        let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let mut grant = self.take_grant(Writer::DAEMON, Extent { len, ..extent })?;
         let written = match grant.on_disk {
-            true => grant.lease.range_mut().write(bytes),
-            false => grant.lease.range_mut().fill().map(|room| {
-                copy(&mut room[..bytes.len()], bytes);
+            true => grant.lease.range_mut().write_pieces(pieces),
+            false => grant.lease.range_mut().fill().map(|mut room| {
+                for piece in pieces {
+                    let (here, behind) = room.split_at_mut(piece.len());
+                    copy(here, piece);
+                    room = behind;
+                }
             }),
         };
         self.lock_granted().insert((extent.segment, extent.offset), grant);
@@ -472,6 +481,21 @@ mod tests {
     use manyhands_proto::{JobId, Lane, TaskId};
 
     use super::*;
+
+    #[test]
+    fn pieces_lie_behind_each_other_in_memory_and_on_disk() {
+        let spill_dir = Some(std::env::temp_dir());
+        let store = Store::new(StoreConfig { spill_dir, ..Default::default() }).unwrap();
+        let job = JobId(uuid::Uuid::from_u128(1));
+        for on_disk in [false, true] {
+            let object = TaskId { job, lane: Lane(1), seq: u64::from(on_disk) }.object(0);
+            let extent = store.alloc(Writer::DAEMON, 5, on_disk).unwrap();
+            store.write_pieces(extent, &[&[1, 2], &[], &[3, 4, 5]]).unwrap();
+            let extent = Extent { len: 5, ..extent };
+            store.publish(Writer::DAEMON, object, Codec::RAW, extent).unwrap();
+            assert_eq!(store.get(object).unwrap().unwrap().bytes, [1, 2, 3, 4, 5][..]);
+        }
+    }
 
     #[test]
     fn an_object_that_was_freed_while_it_moved_stays_freed() {

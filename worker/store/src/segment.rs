@@ -221,6 +221,16 @@ impl Range {
         self.write_at(0, bytes)
     }
 
+    /// As [`Range::write`], one piece behind the other.
+    pub(crate) fn write_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        let mut at = 0;
+        for piece in pieces {
+            self.write_at(at, piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Writes to a part of it through the file.
     pub(crate) fn write_at(&self, from: u64, mut bytes: &[u8]) -> io::Result<()> {
         let mut at = self.offset + from;
