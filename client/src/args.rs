@@ -9,6 +9,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::error::Error;
+use crate::foreign::Pieces;
 use crate::handle::{Handle, Reference, collect_handles};
 use crate::lazy::{Lazy, Node};
 use crate::session::{PutBytes, Session};
@@ -16,7 +17,7 @@ use crate::slice::Slice;
 use crate::value::{encode, encode_plain, is_plain, raw_bytes};
 
 /// First bytes of an argument, as `manyhands_proto::executor` lays them out.
-const VALUE: u8 = 0;
+pub(crate) const VALUE: u8 = 0;
 const INPUT: u8 = 1;
 const INPUTS: u8 = 2;
 
@@ -58,19 +59,28 @@ pub(crate) enum Source {
 /// A large argument.
 pub(crate) struct Large {
     codec: Codec,
-    bytes: Bytes,
+    pieces: Pieces,
     contains: Vec<Reference>,
     put: Mutex<Option<Reference>>,
 }
 
 impl Large {
+    pub(crate) fn new(codec: Codec, pieces: Pieces, contains: Vec<Reference>) -> Large {
+        Large { codec, pieces, contains, put: Mutex::new(None) }
+    }
+
+    /// The objects that it holds references to.
+    pub(crate) fn contains(&self) -> &[Reference] {
+        &self.contains
+    }
+
     /// Its object in this session, where it is put the first time.
     pub(crate) fn put(&self, session: &Arc<Session>, job: u32) -> Result<Reference, Error> {
         let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
         match &*put {
             Some(reference) if Arc::ptr_eq(&reference.session, session) => Ok(reference.clone()),
             _ => {
-                let bytes = PutBytes::Borrowed(&self.bytes);
+                let bytes = PutBytes::Pieces(&self.pieces);
                 let reference = session.put(job, self.codec, bytes, &self.contains)?;
                 *put = Some(reference.clone());
                 Ok(reference)
@@ -123,12 +133,12 @@ impl Args {
         }
     }
 
-    fn encoded(&mut self, codec: Codec, bytes: &[u8], met: Vec<Reference>) {
+    pub(crate) fn encoded(&mut self, codec: Codec, bytes: &[u8], met: Vec<Reference>) {
         if bytes.len() > INLINE_LIMIT {
-            let bytes = Bytes::copy_from_slice(bytes);
+            let pieces = Pieces::new(vec![Bytes::copy_from_slice(bytes)]);
             // The task needs the handles in it too: the object keeps them, and so does the task.
             let handles: Vec<Source> = met.iter().cloned().map(Source::Handle).collect();
-            let large = Large { codec, bytes, contains: met, put: Mutex::new(None) };
+            let large = Large::new(codec, pieces, met);
             self.source(Source::Large(Arc::new(large)));
             self.sources.extend(handles);
             return;
@@ -140,7 +150,7 @@ impl Args {
         self.sources.extend(met.into_iter().map(Source::Handle));
     }
 
-    fn source(&mut self, source: Source) {
+    pub(crate) fn source(&mut self, source: Source) {
         let number = self.sources.len() as u32;
         self.sources.push(source);
         self.bytes.push(INPUT);

@@ -61,13 +61,13 @@ pub trait Connection: Send + Sync {
     /// for a network.
     fn read_stored(&self, object: ObjectId, stored: &Stored) -> Result<Value, String>;
 
-    /// Copies a large value into the store of a worker, which is returned. The session says
-    /// [`Put`](manyhands_proto::client::FromClient::Put) right after.
+    /// Copies a large value, given in pieces, into the store of a worker, which is returned. The
+    /// session says [`Put`](manyhands_proto::client::FromClient::Put) right after.
     fn put_stored(
         &self,
         object: ObjectId,
         meta: &ObjectMeta,
-        bytes: &[u8],
+        pieces: &[&[u8]],
     ) -> Result<WorkerId, String>;
 
     /// Waits until `done` says so or the deadline has passed. Whoever changes what `done` looks at

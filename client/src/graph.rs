@@ -23,7 +23,8 @@ use crate::targets::{Root, Targets};
 
 pub(crate) use collect::Collected;
 pub use draw::Picture;
-pub(crate) use emit::{Purpose, call_parts, submit};
+pub use emit::Purpose;
+pub(crate) use emit::{call_parts, submit};
 pub(crate) use order::Order;
 
 /// How large a graph is.
@@ -40,7 +41,11 @@ pub struct Stats {
 
 /// Counts the tasks and edges of a graph.
 pub fn stats(targets: impl Targets) -> Stats {
-    let graph = drawn(&targets);
+    stats_of(&roots(&targets))
+}
+
+pub(crate) fn stats_of(roots: &[Root]) -> Stats {
+    let graph = Collected::to_draw(roots);
     let order = Order::new(&graph);
     let deepest = |order: Order| order.heights.into_iter().max().unwrap_or(0) as usize;
     Stats { tasks: graph.len(), edges: graph.edges(), critical_path: order.ok().map(deepest) }
@@ -49,19 +54,27 @@ pub fn stats(targets: impl Targets) -> Stats {
 /// The graph in the language of Graphviz. Of a graph of more than 20,000 tasks the 20,000 nearest
 /// the results, with a note.
 pub fn dot(targets: impl Targets) -> String {
-    draw::dot(&drawn(&targets))
+    dot_of(&roots(&targets))
+}
+
+pub(crate) fn dot_of(roots: &[Root]) -> String {
+    draw::dot(&Collected::to_draw(roots))
 }
 
 /// A picture of the graph, as an SVG document of its own: results at the bottom, what has to run
 /// first at the top. Of a graph of more than 2,000 tasks the 2,000 nearest the results, with a note.
 pub fn svg(targets: impl Targets) -> String {
-    draw::svg(&drawn(&targets))
+    svg_of(&roots(&targets))
 }
 
-fn drawn(targets: &impl Targets) -> Collected {
-    let mut roots: Vec<Root> = Vec::new();
+pub(crate) fn svg_of(roots: &[Root]) -> String {
+    draw::svg(&Collected::to_draw(roots))
+}
+
+fn roots(targets: &impl Targets) -> Vec<Root> {
+    let mut roots = Vec::new();
     targets.roots(&mut roots);
-    Collected::to_draw(&roots)
+    roots
 }
 
 /// Whether a call needs nodes, and so a graph.

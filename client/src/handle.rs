@@ -38,7 +38,9 @@ impl Clone for Reference {
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        self.session.release(self.key);
+        if self.key != Key::NONE {
+            self.session.release(self.key);
+        }
     }
 }
 

@@ -13,11 +13,12 @@ use smallvec::SmallVec;
 
 use crate::args::{Args, Source};
 use crate::error::Error;
+use crate::foreign::Callee;
 use crate::slice::Slice;
 
 /// One call. Shared by whoever has a [`Lazy`] of one of its results, and by the nodes that need one.
 pub(crate) struct Node {
-    pub(crate) entry: &'static TaskEntry,
+    pub(crate) callee: Callee,
     pub(crate) args: SmallVec<[u8; 32]>,
     pub(crate) sources: SmallVec<[Source; 1]>,
     pub(crate) outputs: AtomicU16,
@@ -46,11 +47,11 @@ pub(crate) struct Submitted {
 }
 
 impl Node {
-    pub(crate) fn new(entry: &'static TaskEntry, outputs: u16, args: Args) -> Arc<Node> {
+    pub(crate) fn new(callee: Callee, outputs: u16, args: Args) -> Arc<Node> {
         let Args { bytes, sources, error } = args;
         let rare = error.map(|error| Box::new(Rare { error: Some(*error), ..Rare::default() }));
         Arc::new(Node {
-            entry,
+            callee,
             args: bytes,
             sources,
             outputs: AtomicU16::new(outputs),
@@ -135,7 +136,7 @@ impl<T> Clone for Lazy<T> {
 
 impl<T> fmt::Debug for Lazy<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lazy({})", self.node.entry.name)
+        write!(f, "Lazy({})", self.node.callee.name())
     }
 }
 
@@ -247,7 +248,9 @@ impl<T> Lazy<Parts<T>> {
         match u16::try_from(n) {
             Ok(outputs @ 1..) => self.node.outputs.store(outputs, Ordering::Relaxed),
             _ => {
-                let name = self.node.entry.name;
+                let Callee::Linked(TaskEntry { name, .. }) = self.node.callee else {
+                    unreachable!("a typed call is of a task that is linked")
+                };
                 self.node.change_rare(|rare| rare.error = Some(Error::Outputs { name, parts: n }));
             }
         }

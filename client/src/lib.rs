@@ -34,6 +34,7 @@
 //! - `session`: the state behind a client, and `connection`, what carries it: `local`, a cluster in
 //!   this process, or `remote`, one somewhere else.
 //! - `nested`: clients within tasks; `runtime`: what generated code calls.
+//! - `foreign`: what clients in other languages stand on.
 //! - `output`: what tasks print; `error`: what can go wrong.
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ mod client;
 mod cluster;
 mod connection;
 mod error;
+pub mod foreign;
 pub mod graph;
 mod handle;
 mod lazy;

@@ -109,9 +109,9 @@ impl Connection for Cluster {
         &self,
         object: ObjectId,
         meta: &ObjectMeta,
-        bytes: &[u8],
+        pieces: &[&[u8]],
     ) -> Result<WorkerId, String> {
-        self.shelf.write(object, meta, bytes).map_err(|error| error.to_string())?;
+        self.shelf.write(object, meta, pieces).map_err(|error| error.to_string())?;
         Ok(self.worker)
     }
 

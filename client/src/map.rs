@@ -100,7 +100,7 @@ impl<I: Iterator, T: Data, F: FnMut(I::Item) -> Lazy<T>> Iterator for AsComplete
         self.fill();
         if self.came.is_empty() && !self.under_way.is_empty() {
             let pending = || self.under_way.keys().copied().collect();
-            match self.map.client.session.next_done(self.waiter, &pending) {
+            match self.map.client.session.next_done(self.waiter, &pending, None) {
                 Ok(keys) => {
                     let known = keys.iter().filter_map(|key| self.under_way.remove(key));
                     self.came.extend(known.map(|(place, handle)| (place, handle.get())));

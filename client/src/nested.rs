@@ -152,9 +152,10 @@ impl Connection for TaskLink {
         &self,
         object: ObjectId,
         meta: &ObjectMeta,
-        bytes: &[u8],
+        pieces: &[&[u8]],
     ) -> Result<WorkerId, String> {
-        context::put_stored(object, meta.codec, bytes).map_err(|error| error.to_string())?;
+        context::put_stored_pieces(object, meta.codec, pieces)
+            .map_err(|error| error.to_string())?;
         // The worker that passes the message on is the one that has it.
         Ok(WorkerId(0))
     }

@@ -13,7 +13,6 @@ mod wait;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use manyhands_proto::client::{FromClient, ToClient};
 use manyhands_proto::link::Key;
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
@@ -24,6 +23,7 @@ use manyhands_transport::{Receive, Source};
 
 use crate::connection::{Connection, Stored};
 use crate::error::Error;
+use crate::foreign::joined;
 use crate::session::Ends;
 
 use control::Control;
@@ -159,9 +159,9 @@ impl Connection for Remote {
         &self,
         object: ObjectId,
         meta: &ObjectMeta,
-        bytes: &[u8],
+        pieces: &[&[u8]],
     ) -> Result<WorkerId, String> {
-        self.wire.crew.put(Key::Object(object), meta, Bytes::copy_from_slice(bytes))
+        self.wire.crew.put(Key::Object(object), meta, joined(pieces))
     }
 
     fn patience(&self) -> Duration {

@@ -10,6 +10,7 @@ pub use manyhands_proto::task::FailureKind;
 pub use crate::args::Args;
 use crate::client::Client;
 use crate::error::{Error, short};
+use crate::foreign::Callee;
 use crate::graph::{self, Purpose};
 use crate::handle::{Handle, Reader, Reference, collect_handles, decode_for};
 use crate::lazy::{Lazy, Node, Parts};
@@ -263,7 +264,7 @@ impl Call {
     }
 
     fn node(self, outputs: u16) -> Arc<Node> {
-        Node::new(self.entry, outputs, self.args)
+        Node::new(Callee::Linked(self.entry), outputs, self.args)
     }
 
     /// A node with one result.
@@ -302,8 +303,16 @@ impl Call {
             return Ok(graph::submit(session, *job, &roots, Purpose::Submit)?.into());
         }
         let Args { bytes, sources, .. } = &self.args;
-        let first =
-            graph::call_parts(session, *job, self.entry, outputs, bytes, sources, None, true)?;
+        let first = graph::call_parts(
+            session,
+            *job,
+            &Callee::Linked(self.entry),
+            outputs,
+            bytes,
+            sources,
+            None,
+            true,
+        )?;
         let mut references = smallvec::SmallVec::new();
         if outputs > 1 {
             references.extend(session.further(&first, outputs));

@@ -5,10 +5,12 @@
 //! the other side takes it ([`Session::drain`]).
 
 mod asking;
+mod foreign;
 mod forming;
 mod inbox;
 mod jobs;
 mod state;
+mod stream;
 mod table;
 mod waiting;
 
@@ -16,7 +18,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use manyhands_executor::TaskEntry;
 use manyhands_proto::client::{FromClient, Outcome, PutPlace};
 use manyhands_proto::graph::{GraphBatch, TaskRow};
 use manyhands_proto::task::TaskOptions;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 
 use crate::connection::{Connection, LocalStats, Stored};
 use crate::error::{Error, TaskError};
+use crate::foreign::{Callee, Pieces, joined};
 use crate::handle::{Reader, Reference, decode_for};
 use crate::output::Printer;
 use crate::value::{Data, Encoded, decode, is_plain};
@@ -76,7 +78,7 @@ impl std::ops::Deref for Session {
 
 /// A task to submit as it is.
 pub(crate) struct Call<'a> {
-    pub(crate) entry: &'static TaskEntry,
+    pub(crate) callee: &'a Callee,
     pub(crate) outputs: u16,
     pub(crate) args: &'a [u8],
     /// Objects of this session, in the order of their numbers in `args`.
@@ -185,12 +187,9 @@ impl Session {
     }
 
     /// The session's slots for these functions.
-    pub(crate) fn function_slots(
-        &self,
-        entries: impl Iterator<Item = &'static TaskEntry>,
-    ) -> Vec<u32> {
+    pub(crate) fn function_slots<'a>(&self, callees: impl Iterator<Item = &'a Callee>) -> Vec<u32> {
         let mut state = self.lock();
-        entries.map(|entry| state.function(entry)).collect()
+        callees.map(|callee| state.function(callee)).collect()
     }
 
     /// Sends a batch of the graph that is open. Waits while several are still in the outbox.
@@ -252,13 +251,13 @@ impl Session {
             (key, state.object(key))
         };
         let reference = Reference { session: self.clone(), key };
-        let size = bytes.as_slice().len();
+        let size = bytes.len();
         let contains = self.own_objects(contains)?;
         let meta = ObjectMeta { codec, size: size as u64, contains };
         let place = if size <= INLINE_LIMIT {
             PutPlace::Inline(bytes.into_bytes())
         } else {
-            let stored = self.connection.put_stored(object, &meta, bytes.as_slice());
+            let stored = self.connection.put_stored(object, &meta, &bytes.pieces());
             PutPlace::Stored(stored.map_err(|message| Error::Store { size, message })?)
         };
         let mut state = self.lock();
@@ -443,13 +442,23 @@ impl Drop for Session {
 pub(crate) enum PutBytes<'a> {
     Borrowed(&'a [u8]),
     Owned(Bytes),
+    Pieces(&'a Pieces),
 }
 
 impl PutBytes<'_> {
-    fn as_slice(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            PutBytes::Borrowed(bytes) => bytes,
-            PutBytes::Owned(bytes) => bytes,
+            PutBytes::Borrowed(bytes) => bytes.len(),
+            PutBytes::Owned(bytes) => bytes.len(),
+            PutBytes::Pieces(pieces) => pieces.len(),
+        }
+    }
+
+    fn pieces(&self) -> Vec<&[u8]> {
+        match self {
+            PutBytes::Borrowed(bytes) => vec![bytes],
+            PutBytes::Owned(bytes) => vec![bytes],
+            PutBytes::Pieces(pieces) => pieces.iter().collect(),
         }
     }
 
@@ -457,6 +466,7 @@ impl PutBytes<'_> {
         match self {
             PutBytes::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             PutBytes::Owned(bytes) => bytes,
+            PutBytes::Pieces(_) => joined(&self.pieces()),
         }
     }
 }

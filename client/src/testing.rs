@@ -67,9 +67,9 @@ impl Connection for Fake {
         &self,
         object: ObjectId,
         meta: &ObjectMeta,
-        bytes: &[u8],
+        pieces: &[&[u8]],
     ) -> Result<WorkerId, String> {
-        let value = Value { codec: meta.codec, bytes: Bytes::copy_from_slice(bytes) };
+        let value = Value { codec: meta.codec, bytes: pieces.concat().into() };
         self.stored.lock().unwrap().insert(object, value);
         Ok(WorkerId(3))
     }

@@ -54,7 +54,7 @@ impl Picture {
     /// The first nodes of a graph without cycles, or of any graph that is not to be laid out.
     fn of(graph: &Collected, limit: usize) -> Picture {
         let shown = graph.len().min(limit);
-        let name = |node: &Arc<Node>| short(node.entry.name).to_owned();
+        let name = |node: &Arc<Node>| short(node.callee.name()).to_owned();
         let needs = |node: u32| -> Vec<u32> {
             graph.needs(node).iter().copied().filter(|needed| (*needed as usize) < shown).collect()
         };

@@ -11,14 +11,15 @@ use super::lazy_sources;
 use super::order::Order;
 use crate::args::Source;
 use crate::error::Error;
+use crate::foreign::Callee;
 use crate::handle::Reference;
 use crate::lazy::{Node, Submitted};
 use crate::session::{Call, Forming, Key, Row, Session, held};
 use crate::targets::Root;
 
 /// What becomes of a graph's roots.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Purpose {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
     /// The values are fetched at once, and the results forgotten.
     Compute,
     /// The results stay in the cluster while their handles live.
@@ -86,7 +87,7 @@ pub(crate) fn call(
     wanted: bool,
 ) -> Result<Reference, Error> {
     let outputs = node.output_count();
-    call_parts(session, job, node.entry, outputs, &node.args, &node.sources, options, wanted)
+    call_parts(session, job, &node.callee, outputs, &node.args, &node.sources, options, wanted)
 }
 
 /// Submits one call whose arguments are all there or on their way.
@@ -94,7 +95,7 @@ pub(crate) fn call(
 pub(crate) fn call_parts(
     session: &Arc<Session>,
     job: u32,
-    entry: &'static manyhands_executor::TaskEntry,
+    callee: &Callee,
     outputs: u16,
     args: &[u8],
     sources: &[Source],
@@ -114,7 +115,7 @@ pub(crate) fn call_parts(
             Source::Lazy(..) => unreachable!("a node that needs others is sent as a graph"),
         }
     }
-    session.submit(job, Call { entry, outputs, args, inputs: &inputs, options, wanted })
+    session.submit(job, Call { callee, outputs, args, inputs: &inputs, options, wanted })
 }
 
 /// A later graph of the session uses the results instead of making them again.
@@ -209,7 +210,7 @@ impl<'a> Sending<'a> {
     fn send(&mut self) -> Result<(), Error> {
         let job = self.session.job_id(self.job);
         let lane = self.session.connection.lane();
-        let nodes = self.order.iter().map(|node| self.graph.nodes[*node as usize].entry);
+        let nodes = self.order.iter().map(|node| &self.graph.nodes[*node as usize].callee);
         let functions = self.session.function_slots(nodes);
         let mut batch = Forming::default();
         batch.first_seq = self.first;

@@ -117,7 +117,7 @@ fn cycle(graph: &Collected) -> Error {
     let on_cycle = |nodes: &&Vec<u32>| nodes.len() > 1 || map.contains_edge(nodes[0], nodes[0]);
     let component = components.iter().filter(on_cycle).min_by_key(|nodes| nodes.len());
     let names = component.map(|nodes| walk_around(&map, nodes)).unwrap_or_default();
-    let name = |node: &u32| short(graph.nodes[*node as usize].entry.name).to_owned();
+    let name = |node: &u32| short(graph.nodes[*node as usize].callee.name()).to_owned();
     Error::Cycle { names: names.iter().map(name).collect() }
 }
 

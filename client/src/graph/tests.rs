@@ -7,7 +7,7 @@ use crate::lazy::Lazy;
 use crate::testing::{add, batches, client, divide, drained_client, said, sum};
 
 fn graph(targets: impl Targets) -> (Collected, Order) {
-    let graph = drawn(&targets);
+    let graph = Collected::to_draw(&roots(&targets));
     let order = Order::new(&graph).unwrap();
     (graph, order)
 }

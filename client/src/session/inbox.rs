@@ -8,7 +8,7 @@ use manyhands_transport::{Receive, Source};
 
 use super::asking::Reply;
 use super::state::{Key, State};
-use super::table::State as ObjectState;
+use super::table::{LET_GO, State as ObjectState};
 use super::waiting::{Signal, Wake};
 use super::{Session, Shared};
 use crate::error::Error;
@@ -65,8 +65,12 @@ impl State {
         if !self.set(key, outcome) {
             return;
         }
-        let waiter = self.slot(key).map(|slot| std::mem::take(&mut slot.waiter));
-        self.waiters.on_done(key, waiter.unwrap_or_default(), woken);
+        let Some(slot) = self.slot(key) else { return };
+        let (waiter, let_go) = (std::mem::take(&mut slot.waiter), slot.handles == LET_GO);
+        self.waiters.on_done(key, waiter, woken);
+        if let_go {
+            self.release(key);
+        }
     }
 
     /// Where a job is, as far as the scheduler has told.

@@ -1,21 +1,22 @@
 //! What a session's mutex guards.
 
 use manyhands_executor::{TASKS, TaskEntry};
-use manyhands_proto::client::{FromClient, FunctionSpec, Outcome};
+use manyhands_proto::client::{FromClient, FunctionSpec, Outcome, Runtime};
 use manyhands_proto::graph::TaskRow;
 use manyhands_proto::value::Codec;
-use manyhands_proto::{Lane, ObjectId, TaskId};
+use manyhands_proto::{FunctionId, Lane, ObjectId, TaskId};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 use super::asking::Questions;
 use super::forming::Row;
 use super::jobs::{Job, Jobs};
-use super::table::{SMALL, Slot, State as ObjectState};
+use super::table::{LET_GO, SMALL, Slot, State as ObjectState};
 use super::waiting::Waiters;
 use super::{Call, held};
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::foreign::{Callee, Function};
 
 /// An object within a session: one of its own lane by job, number and index, or one that it found
 /// inside a value ([`FOREIGN`]) by its place in [`State::foreign`].
@@ -28,6 +29,11 @@ pub(crate) struct Key {
 
 /// The [`Key::job`] of objects of other lanes.
 pub(crate) const FOREIGN: u32 = u32::MAX;
+
+impl Key {
+    /// Of no object.
+    pub(crate) const NONE: Key = Key { seq: 0, index: 0, job: u32::MAX - 1 };
+}
 
 /// No slot has been announced for the function.
 const UNANNOUNCED: u32 = u32::MAX;
@@ -50,7 +56,11 @@ pub(super) struct State {
     pub(super) jobs: Jobs,
     /// By place in [`TASKS`]: the session's slot for the function.
     functions: Vec<u32>,
+    /// The slots of described functions, whose runtime is the session's unless they say otherwise.
+    described: FxHashMap<(FunctionId, Option<Runtime>), u32>,
     announced: u32,
+    /// What runs described functions: in a task whatever runs that.
+    pub(super) runtime: Runtime,
     /// Objects whose count went from 0 to 1 (true) or back, in order.
     pub(super) changes: Vec<(ObjectId, bool)>,
     pub(super) waiters: Waiters,
@@ -90,7 +100,9 @@ impl State {
             retired: false,
             jobs: Jobs::default(),
             functions: Vec::new(),
+            described: FxHashMap::default(),
             announced: 0,
+            runtime: Runtime::Rust { program: 0 },
             changes: Vec::new(),
             waiters: Waiters::default(),
             foreign: Vec::new(),
@@ -123,24 +135,45 @@ impl State {
     }
 
     /// The session's slot for a function, announced if it is new.
-    pub(super) fn function(&mut self, entry: &'static TaskEntry) -> u32 {
+    pub(super) fn function(&mut self, callee: &Callee) -> u32 {
+        match callee {
+            Callee::Linked(entry) => self.linked(entry),
+            Callee::Described(function) => self.described(function),
+        }
+    }
+
+    fn linked(&mut self, entry: &'static TaskEntry) -> u32 {
         let place = place_of(entry);
         if self.functions.len() <= place {
             self.functions.resize(TASKS.len().max(place + 1), UNANNOUNCED);
         }
         if self.functions[place] == UNANNOUNCED {
             let spec = FunctionSpec::rust(entry.id, entry.name, self.connection.program());
-            let first_slot = self.announced;
-            self.outbox.push(FromClient::Functions { first_slot, functions: vec![spec] });
-            self.functions[place] = first_slot;
-            self.announced += 1;
+            self.functions[place] = self.announce(spec);
         }
         self.functions[place]
     }
 
+    fn described(&mut self, function: &Function) -> u32 {
+        let key = (function.id(), function.runtime().cloned());
+        if let Some(slot) = self.described.get(&key) {
+            return *slot;
+        }
+        let slot = self.announce(function.spec(&self.runtime));
+        self.described.insert(key, slot);
+        slot
+    }
+
+    fn announce(&mut self, function: FunctionSpec) -> u32 {
+        let first_slot = self.announced;
+        self.outbox.push(FromClient::Functions { first_slot, functions: vec![function] });
+        self.announced += 1;
+        first_slot
+    }
+
     /// Appends one task to its job's open batch.
     pub(super) fn append(&mut self, job: u32, call: Call<'_>) -> Key {
-        let function = self.function(call.entry);
+        let function = self.function(call.callee);
         for &input in call.inputs {
             if input.job != job && input.job != FOREIGN {
                 self.close_batch(input.job);
@@ -251,7 +284,7 @@ impl State {
     }
 
     pub(super) fn retain(&mut self, key: Key) {
-        if let Some(slot) = self.slot(key) {
+        if let Some(slot) = self.slot(key).filter(|slot| slot.handles != LET_GO) {
             slot.handles += 1;
         }
     }

@@ -27,6 +27,9 @@ pub(crate) struct Slot {
 /// The [`Slot::waiter`] of an object that several wait for.
 pub(crate) const MANY: u32 = u32::MAX;
 
+/// The [`Slot::handles`] of an object whose task is to end though nobody has a handle any more.
+pub(crate) const LET_GO: u32 = u32::MAX;
+
 /// What is known of an object.
 #[derive(Debug, Default)]
 pub(crate) enum State {
@@ -107,7 +110,7 @@ impl Table {
     /// One handle less to an object; hands out its state if that was the last one.
     pub(crate) fn release(&mut self, seq: u64, index: u32) -> Option<State> {
         let slot = self.get(seq, index)?;
-        slot.handles -= 1;
+        slot.handles = if slot.handles == LET_GO { 0 } else { slot.handles - 1 };
         if slot.handles > 0 {
             return None;
         }
@@ -118,6 +121,20 @@ impl Table {
             self.vacate(seq / PAGE);
         }
         Some(slot.state)
+    }
+
+    /// Objects whose tasks are not known to have ended.
+    pub(crate) fn unended(&self) -> Vec<(u64, u32)> {
+        let mut unended = Vec::new();
+        let is_open = |slot: &Slot| slot.handles > 0 && !slot.state.is_done();
+        for (page, number) in self.pages.iter().zip(self.first..) {
+            let slots = page.iter().flat_map(|page| page.slots.iter().enumerate());
+            let open = slots.filter(|(_, slot)| is_open(slot));
+            unended.extend(open.map(|(place, _)| (number * PAGE + place as u64, 0)));
+        }
+        let further = self.further.iter().filter(|(_, slot)| is_open(slot));
+        unended.extend(further.map(|(key, _)| *key));
+        unended
     }
 
     /// Nobody has a handle to anything in it.

@@ -186,6 +186,14 @@ impl State {
         number
     }
 
+    /// Takes a waiter away; whom to wake of it.
+    pub(super) fn end_waiter(&mut self, keys: &[Key], number: u32) -> Option<Wake> {
+        for &key in keys {
+            self.stop_waiting_on(key, number);
+        }
+        self.waiters.remove(number).and_then(|waiter| waiter.wake)
+    }
+
     fn unregister(&mut self, keys: &[Key], number: u32) -> Vec<Key> {
         for &key in keys {
             self.stop_waiting_on(key, number);
@@ -224,7 +232,7 @@ impl Session {
         Ok(done)
     }
 
-    fn poke_if_mail(&self, state: std::sync::MutexGuard<'_, State>) {
+    pub(super) fn poke_if_mail(&self, state: std::sync::MutexGuard<'_, State>) {
         if state.has_mail() {
             self.poke(state);
         }
@@ -302,26 +310,27 @@ impl Session {
         self.poke_if_mail(state);
     }
 
-    /// What has come since the last call; waits for the first if nothing has. `pending` are those
-    /// that may still come.
+    /// What has come since the last call; waits for the first if nothing has, not longer than until
+    /// the deadline. `pending` are those that may still come.
     pub(crate) fn next_done(
         &self,
         number: u32,
         pending: &dyn Fn() -> Vec<Key>,
+        deadline: Option<Instant>,
     ) -> Result<Vec<Key>, Error> {
         loop {
             let signal = Signal::here();
             let mut state = self.lock();
             let Some(waiter) = state.waiters.get(number) else { return Ok(Vec::new()) };
             let came = waiter.came.replace(Vec::new()).unwrap_or_default();
-            if !came.is_empty() {
+            if !came.is_empty() || deadline.is_some_and(|at| Instant::now() >= at) {
                 return Ok(came);
             }
             waiter.missing = 1;
             waiter.wake = Some(Wake::Thread(signal.clone()));
             state.check_waiting()?;
             self.poke_if_mail(state);
-            self.block(&pending(), &signal, None)?;
+            self.block(&pending(), &signal, deadline)?;
         }
     }
 }
