@@ -89,6 +89,12 @@ pub(crate) fn with<R>(body: impl FnOnce(&mut Executor) -> R) -> Option<R> {
     EXECUTOR.with_borrow_mut(|executor| executor.as_deref_mut().map(body))
 }
 
+/// Forgets the executor of this thread, in a process that was forked off it. Nothing is closed or
+/// sent: that is for the parent to do.
+pub(crate) fn disown() {
+    std::mem::forget(EXECUTOR.take());
+}
+
 /// As [`with`], on the thread of the loop.
 fn own<R>(body: impl FnOnce(&mut Executor) -> R) -> R {
     with(body).expect("the loop's thread has the executor")

@@ -78,6 +78,23 @@ pub(crate) fn runtime() -> Option<&'static dyn Runtime> {
     RUNTIME.get().copied()
 }
 
+/// Puts the handler of SIGINT back in its place, which a task has taken.
+pub fn take_over_interrupts() {
+    crate::signals::take_over();
+}
+
+/// For a process that a task has forked: it has no part in what its parent says to the worker. From
+/// now on this thread runs no task.
+pub fn disown() {
+    crate::executor::disown();
+}
+
+/// Ends the process without destructors and without handlers of `atexit`, which belong to a program
+/// that it never was.
+pub fn leave(code: i32) -> ! {
+    crate::process::exit(code)
+}
+
 /// From now on this process's runtime.
 pub(crate) fn set_runtime(runtime: &'static dyn Runtime) {
     // A second one would come from a second call of `serve`, which never returns.

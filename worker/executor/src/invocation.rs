@@ -150,6 +150,16 @@ impl<'a> Invocation<'a> {
         self.run.inputs.len()
     }
 
+    /// How many of them its arguments name. Where there are more, those stand inside values.
+    pub fn named_input_count(&self) -> usize {
+        let named = |span: &Span<'_>| match span {
+            Span::Value(..) => 0,
+            Span::Input(_) => 1,
+            Span::Inputs(_, count) => *count as usize,
+        };
+        self.spans.iter().map(named).sum()
+    }
+
     /// Input number `number`, counted from 0. Fails as [`Invocation::arg`] does.
     pub fn input(&self, number: u32) -> Result<Loaded<'a>, FailureKind> {
         match self.run.inputs.get(number as usize) {

@@ -1,0 +1,198 @@
+"""The picklers of the native module, and what they say when they cannot write something.
+
+`Fast` writes classes and functions by reference, and gives up at one that the other side cannot
+import. `Full` is cloudpickle's, which writes those by value. Both take large buffers out of band.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from types import CellType, FunctionType
+from typing import Any
+
+import cloudpickle
+
+from . import _core
+
+TRIES = 2_000
+"""Parts of a value that are tried one by one to find the one which cannot be pickled."""
+
+DEPTH = 12
+"""How deep they may lie."""
+
+_is_executor = False
+
+
+def be_executor() -> None:
+    """From now on this process runs tasks. What it returns is read by programs that have their own
+    modules: only what was defined in a program itself travels by value."""
+    global _is_executor
+    _is_executor = True
+
+
+def travels_by_value(module: str) -> bool:
+    """Whether what this module defines has to be written by value."""
+    if _is_executor:
+        return module in ("__main__", "__mp_main__")
+    from . import _functions
+
+    return _functions.travels_by_value(module)
+
+
+class Fast(pickle.Pickler):
+    """Pickles without cloudpickle. Used again and again: it must keep nothing."""
+
+    # A function of the native module: found on the class, and not bound to the pickler.
+    reducer_override = _core._reduce
+
+
+class Full(cloudpickle.Pickler):
+    """Pickles what `Fast` cannot."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is memoryview:
+            return reduce_view(obj)
+        return super().reducer_override(obj)
+
+
+def reduce_view(view: memoryview) -> tuple[Any, ...]:
+    """How a memoryview travels: its memory out of band if that is in one piece, and copied else."""
+    if not view.contiguous:
+        return (_view, (view.tobytes(), view.format, view.shape))
+    if view.c_contiguous:
+        return (_view, (pickle.PickleBuffer(view), view.format, view.shape))
+    return (_view, (view.tobytes(), view.format, view.shape))
+
+
+def _view(buffer: Any, code: str, shape: tuple[int, ...]) -> memoryview:
+    view = memoryview(buffer).cast("B")
+    if code == "B" and shape == (view.nbytes,):
+        return view
+    if 0 in shape:
+        return view.cast(code)
+    return view.cast(code, shape)
+
+
+def rebuild_exception(
+    class_: type[BaseException], arguments: tuple[Any, ...], state: dict[str, Any]
+) -> BaseException:
+    """An exception whose ``__init__`` wants other arguments than it has kept: made without it."""
+    exception = class_.__new__(class_, *arguments)
+    exception.args = arguments
+    exception.__dict__.update(state)
+    return exception
+
+
+class _Rebuilt:
+    """An exception that is pickled so that `rebuild_exception` makes it again."""
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        exception = self.exception
+        return (rebuild_exception, (type(exception), exception.args, exception.__dict__))
+
+
+def portable(exception: BaseException) -> Any:
+    """What to pickle in an exception's place after its own pickle could not be read."""
+    return _Rebuilt(exception)
+
+
+def explain(what: str, value: Any, error: BaseException) -> BaseException:
+    """The error to raise where `value` cannot be pickled: it names the part which is the reason."""
+    path, reason = _find(value, error)
+    text = str(reason) or type(reason).__name__
+    message = f"{what}: {path}: {text}" if path else f"{what}: {text}"
+    explained: BaseException
+    if isinstance(reason, TypeError):
+        explained = TypeError(message)
+    else:
+        explained = pickle.PicklingError(message)
+    if not isinstance(reason, TypeError | pickle.PicklingError):
+        explained.__cause__ = reason
+    return explained
+
+
+def _find(value: Any, error: BaseException) -> tuple[str, BaseException]:
+    """The path to the innermost part that cannot be pickled, and why it cannot."""
+    path, seen, tries = "", {id(value)}, 0
+    while len(seen) <= DEPTH:
+        for step, part in _parts(value):
+            tries += 1
+            if id(part) in seen:
+                continue
+            reason = _refusal(part) if tries <= TRIES else None
+            if reason is not None:
+                path, value, error = path + step, part, reason
+                seen.add(id(part))
+                break
+        else:
+            break
+    return path, error
+
+
+def _refusal(value: Any) -> BaseException | None:
+    try:
+        Full(_Nowhere(), pickle.HIGHEST_PROTOCOL, lambda _: False).dump(value)
+    except Exception as error:
+        return error
+    return None
+
+
+class _Nowhere:
+    def write(self, part: Any) -> int:
+        return len(part)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a value consists of, with the step from it to each part."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"[{_short(key)}]", item
+            yield f" key {_short(key)}", key
+    elif isinstance(value, list | tuple | set | frozenset):
+        for number, item in enumerate(value):
+            yield f"[{number}]", item
+    elif isinstance(value, FunctionType):
+        yield from _function_parts(value)
+    elif isinstance(value, type):
+        yield from ((f".{name}", item) for name, item in vars(value).items() if name[:2] != "__")
+    else:
+        yield from _object_parts(value)
+
+
+def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    names = function.__code__.co_freevars
+    for name, cell in zip(names, function.__closure__ or (), strict=False):
+        if isinstance(cell, CellType):
+            try:
+                yield f" closes over {name}", cell.cell_contents
+            except ValueError:  # It is empty.
+                continue
+    for name in function.__code__.co_names:
+        if name in function.__globals__:
+            yield f" uses {name}", function.__globals__[name]
+    for number, default in enumerate(function.__defaults__ or ()):
+        yield f" default {number}", default
+    yield from ((f".{name}", item) for name, item in vars(function).items())
+
+
+def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if getattr(value, "__func__", None) is not None:
+        yield ".__self__", getattr(value, "__self__", None)
+        yield ".__func__", value.__func__
+    state = getattr(value, "__dict__", None)
+    if isinstance(state, dict):
+        yield from ((f".{name}", item) for name, item in state.items())
+    for class_ in type(value).__mro__:
+        slots = class_.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                yield f".{name}", getattr(value, name)
+
+
+def _short(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 40 else text[:37] + "..."
