@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use manyhands_proto::executor::Extent;
@@ -65,6 +66,12 @@ impl Shelf {
         let extent = Extent { len: size, ..extent };
         self.store.publish(Writer::DAEMON, object, codec, extent).map_err(io::Error::other)?;
         self.tell(Input::Put { object, meta: meta.clone(), extent })
+    }
+
+    /// Says where the file of a program, or of an archive of modules, is that has this hash. It has to
+    /// stay there. Comes before any task that is submitted afterwards.
+    pub fn offer_program(&self, program: u128, path: PathBuf) -> io::Result<()> {
+        self.tell(Input::Program { program, path })
     }
 
     fn room(&self, task: TaskId, size: u64) -> io::Result<Extent> {

@@ -50,6 +50,11 @@ pub(crate) enum Input {
         meta: ObjectMeta,
         extent: Extent,
     },
+    /// A client in this process says where the file of a program is.
+    Program {
+        program: u128,
+        path: PathBuf,
+    },
     /// Somebody else wants to have an object.
     #[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "without peers nobody asks"))]
     Wanted {
@@ -100,6 +105,8 @@ pub struct Worker {
     puts: GrantWaiters,
     /// `None`: it has no peers.
     transfers: Option<Box<dyn Transfers>>,
+    /// Where the files of programs are that a client in this process has named.
+    programs: HashMap<u128, PathBuf>,
     /// Those who want objects, by the core's tickets.
     wanted: HashMap<u64, WantedAnswer>,
     next_ticket: u64,
@@ -233,6 +240,7 @@ impl Worker {
             given: HashMap::new(),
             puts: GrantWaiters::default(),
             transfers: None,
+            programs: HashMap::new(),
             wanted: HashMap::new(),
             next_ticket: 0,
             grants: Grants::default(),
@@ -348,6 +356,11 @@ impl Worker {
                 Input::Put { object, meta, extent } => {
                     let (extent, executor) = (Some(extent), ExecutorId::CLIENT);
                     let event = Event::Stored { object, meta, extent, executor };
+                    self.core.handle(now, event, &mut self.actions);
+                }
+                Input::Program { program, path } => {
+                    self.programs.insert(program, path);
+                    let event = Event::Program { program, news: ProgramNews::Here };
                     self.core.handle(now, event, &mut self.actions);
                 }
                 Input::Wanted { object, answer } => {

@@ -1,4 +1,4 @@
-//! Programs: which worker has which, and who sends one to a worker that needs it.
+//! Programs, and archives of Python modules: which worker has which, and who sends one to a worker that needs it.
 //!
 //! A program travels once from a client to the cluster, and from then on from worker to worker. So of
 //! those that need it only one is served by a client at a time; the others wait until that one has it.
@@ -137,8 +137,10 @@ impl Core {
             session.client().is_some()
                 && !but.contains(index)
                 && session.functions.iter().any(|function| {
-                    let runtime = &self.functions.get(*function).spec.runtime;
-                    matches!(runtime, Runtime::Rust { program: p } if *p == program)
+                    match &self.functions.get(*function).spec.runtime {
+                        Runtime::Rust { program: own } => *own == program,
+                        Runtime::Python(environment) => environment.archive == program,
+                    }
                 })
         });
         able.min_by_key(|(_, session)| session.away).map(|(index, _)| index)

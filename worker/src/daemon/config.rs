@@ -7,6 +7,7 @@ use std::time::Duration;
 use manyhands_transport::address::Address;
 
 use super::machine;
+use crate::PythonConfig;
 
 /// What a daemon is told when it starts. [`DaemonConfig::new`] gives the usual values.
 #[derive(Clone, Debug)]
@@ -36,11 +37,14 @@ pub struct DaemonConfig {
     pub store_limit: u64,
     /// Where objects go when that is full; a directory within `state_dir` if `None`.
     pub spill_dir: Option<PathBuf>,
-    /// Where programs are kept. Several workers may be given the same one: each takes a directory of
+    /// Where programs, and what Python tasks require, are kept. Several workers may be given the same one: each takes a directory of
     /// its own in it.
     pub state_dir: PathBuf,
     /// Bytes that programs may take there together.
     pub program_limit: u64,
+    /// The interpreter that runs Python tasks: its file, or its name, which is looked for in `PATH`.
+    /// `python3` unless set.
+    pub python: PathBuf,
     /// How long the daemon takes to leave, at most, after SIGTERM or SIGINT.
     pub drain_timeout: Duration,
     /// Starts executors of the daemon's own program before the first task.
@@ -66,9 +70,16 @@ impl DaemonConfig {
             spill_dir: None,
             state_dir: machine::state_dir(),
             program_limit: 4 << 30,
+            python: PythonConfig::default().interpreter,
             drain_timeout: Duration::from_secs(60),
             prestart: false,
         }
+    }
+
+    /// Where Python is, and what it needs is installed: once for all workers that share `state_dir`.
+    pub(super) fn python(&self) -> PythonConfig {
+        let interpreter = self.python.clone();
+        PythonConfig { interpreter, cache: self.state_dir.join("python") }
     }
 
     /// Where objects go that have no room in memory.

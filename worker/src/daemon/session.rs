@@ -113,6 +113,7 @@ impl Session {
         let core = manyhands_worker_core::Config { prestart, own_program, ..core };
         let worker = Worker::new(id, core, clock, &waker, mail, store, outbox.clone());
         let mut worker = worker.map_err(system("cannot start the worker"))?;
+        worker.use_python(config.python());
         worker.connect(peers).map_err(system("cannot wait for executors"))?;
         log::info!(
             "joined the scheduler at {} as {id} ({}): {} cores, objects at {addresses:?}",

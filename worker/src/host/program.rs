@@ -116,6 +116,19 @@ impl Program {
         format!("{why}: {error}")
     }
 
+    /// What it is that was silent for too long, in words.
+    pub(super) fn never_answered(&self) -> String {
+        match self {
+            Program::Own | Program::Rust { .. } => {
+                "it did not answer as a program that is linked with manyhands".to_owned()
+            }
+            Program::Python(_) => {
+                let seconds = self.answer_limit_us().unwrap_or_default() / 1_000_000;
+                format!("it did not get ready in {seconds} s (what does it import first?)")
+            }
+        }
+    }
+
     /// What helps when it started and was no template.
     pub(super) fn advice(&self) -> Option<&'static str> {
         let linked = "it must be linked with manyhands, and with a C library that is no newer than \

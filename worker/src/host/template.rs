@@ -159,7 +159,7 @@ impl Template {
         let words = self.stderr.as_ref().map(printed::File::tail).unwrap_or_default();
         let words = words.trim();
         let how = match status {
-            _ if late => "it did not answer as a program that is linked with manyhands".to_owned(),
+            _ if late => self.program.never_answered(),
             Some(status) => describe(status),
             None => "it ended".to_owned(),
         };

@@ -1,4 +1,4 @@
-//! The programs that have come from clients: files in a directory, named by the hash of their content.
+//! The programs that have come from clients, and archives of Python modules: files in a directory, named by the hash of their content.
 //!
 //! A file is written under a temporary name, checked, and renamed: what has a hash for a name has that
 //! hash. When there is no room for a new one, the longest unused go. A program that runs keeps running
@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //! - [`Programs`], here: the directory.
-//! - `elf`: whether a program can run on this machine.
+//! - `elf`: whether a program can run on this machine. An archive can be read on any.
 //! - `mapped`: a program's bytes, to be sent to others.
 
 mod elf;
@@ -143,7 +143,8 @@ impl Programs {
             return Err(Refusal::NotKept(message));
         }
         let words = |why| format!("program {program:032x} does not run here: {why}");
-        elf::check(&coming.reader).map_err(|why| Refusal::Unusable(words(why)))?;
+        let checked = if is_archive(&coming.reader) { Ok(()) } else { elf::check(&coming.reader) };
+        checked.map_err(|why| Refusal::Unusable(words(why)))?;
         let size = coming.reader.metadata().map_err(not_kept)?.len();
         let gone = self.make_room(size);
         coming.reader.set_permissions(Permissions::from_mode(MODE)).map_err(not_kept)?;
@@ -175,6 +176,12 @@ impl Programs {
     fn lock(&self) -> MutexGuard<'_, HashMap<u128, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a file is a zip archive, as its first bytes tell: of an entry, or of the end of an empty one.
+fn is_archive(file: &File) -> bool {
+    let mut start = [0; 4];
+    file.read_exact_at(&mut start, 0).is_ok() && matches!(&start, b"PK\x03\x04" | b"PK\x05\x06")
 }
 
 /// A program on its way. Dropped, what has come of it is removed, unless it was kept.

@@ -89,6 +89,16 @@ fn what_is_not_what_it_was_said_to_be_is_not_kept() {
 }
 
 #[test]
+fn an_archive_need_not_be_a_program() {
+    let place = Place::new();
+    let programs = Programs::open(place.0.clone(), u64::MAX).unwrap();
+    let archive = b"PK\x05\x06 and so on";
+    let hash = manyhands_transport::machine::program_hash_of(archive);
+    assert_eq!(bring(&programs, archive, hash), Ok(vec![]));
+    assert_eq!(fs::read(programs.path(hash).unwrap()).unwrap(), archive);
+}
+
+#[test]
 fn the_longest_unused_make_room() {
     let place = Place::new();
     let variants = [1, 2, 3].map(variant);

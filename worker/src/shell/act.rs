@@ -130,8 +130,9 @@ impl Worker {
     /// What executors of a runtime are forked from. An error: the file with this hash is not here.
     pub(super) fn program_for(&self, runtime: &Runtime) -> Result<Program, u128> {
         let file = |hash: u128| {
-            let found = self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
-            found.ok_or(hash)
+            let near = self.programs.get(&hash).cloned();
+            let come = || self.transfers.as_ref().and_then(|transfers| transfers.program(hash));
+            near.or_else(come).ok_or(hash)
         };
         Ok(match runtime {
             Runtime::Rust { program: 0 } => Program::Own,

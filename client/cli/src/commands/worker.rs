@@ -76,7 +76,7 @@ struct Settings {
     #[arg(long, env = "MANYHANDS_WORKER_SPILL_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     spill_dir: Option<PathBuf>,
-    /// Where programs of clients are kept. Workers of one machine may share it. Unless set:
+    /// Where programs of clients, and what Python tasks require, are kept. Workers of one machine may share it. Unless set:
     /// $XDG_STATE_HOME/manyhands, or ~/.local/state/manyhands
     #[arg(long, env = "MANYHANDS_WORKER_STATE_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +85,11 @@ struct Settings {
     #[arg(long, env = "MANYHANDS_WORKER_PROGRAM_LIMIT", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     program_limit: Option<Bytes>,
+    /// The interpreter that runs Python tasks; the package manyhands has to be installed for it. Unless
+    /// set: python3
+    #[arg(long, env = "MANYHANDS_PYTHON", value_name = "PROGRAM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    python: Option<PathBuf>,
     /// Where to listen for those who want objects (UDP). Unless set: all addresses, any free port
     #[arg(long, env = "MANYHANDS_WORKER_BIND", value_name = "IP:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,6 +155,7 @@ impl Settings {
             spill_dir: self.spill_dir.clone(),
             state_dir: self.state_dir.clone().unwrap_or(usual.state_dir),
             program_limit: self.program_limit.map_or(usual.program_limit, |size| size.0),
+            python: self.python.clone().unwrap_or(usual.python),
             drain_timeout: self.drain_timeout.map_or(usual.drain_timeout, |span| span.0),
             prestart: usual.prestart,
         })
@@ -179,11 +185,13 @@ mod tests {
             memory: Some(Bytes(9 << 30)),
             resource: vec!["license=2.5".to_owned()],
             label: vec!["zone=b".to_owned()],
+            python: Some("/opt/python".into()),
             ..Settings::default()
         };
         let config = settings.config().unwrap();
         assert_eq!((config.scheduler.host.as_str(), config.scheduler.port), ("example.org", 7000));
         assert_eq!((config.memory, config.store_limit), (9 << 30, 3 << 30));
+        assert_eq!(config.python, PathBuf::from("/opt/python"));
         assert_eq!(config.resources, [("license".to_owned(), 2500)]);
         assert_eq!(config.labels, [("zone".to_owned(), "b".to_owned())]);
         let wrong = Settings { resource: vec!["x=y".to_owned()], ..settings };
