@@ -22,7 +22,7 @@ use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 use manyhands_store::{Store, Writer};
 use manyhands_transport::{Clock, Mailbox, Receive, Sender, Waker};
 use manyhands_worker_core::event::ExecutorId;
-use manyhands_worker_core::{Action, Config, Core, Event};
+use manyhands_worker_core::{Action, Config, Core, Event, ProgramNews};
 
 use crate::disk::Disk;
 use crate::grants::Grants;
