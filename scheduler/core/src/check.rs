@@ -47,6 +47,11 @@ impl Core {
         self.check_workers();
         self.check_programs();
         self.check_streams();
+        let mut named = FxHashMap::default();
+        for (_, session) in self.sessions.iter() {
+            session.functions.iter().for_each(|f| *named.entry(*f).or_default() += 1);
+        }
+        self.functions.check(&named);
         self.check_jobs();
         self.check_sessions();
         let lineage = self.tasks.iter().filter(|(_, t)| t.flags.has(Flags::LINEAGE));

@@ -1,6 +1,8 @@
 //! Sessions come and go, open and close jobs, describe functions, hold and want.
 
-use manyhands_proto::client::{FunctionSpec, Outcome, Stream, ToClient};
+use manyhands_proto::client::{
+    CODE_LIMIT, Environment, FunctionSpec, Outcome, Runtime, Stream, ToClient,
+};
 use manyhands_proto::task::{Failed, FailureKind, TaskFailure};
 use manyhands_proto::worker::ToWorker;
 use manyhands_proto::{JobId, Lane, ObjectId, SessionId, TaskId};
@@ -8,11 +10,12 @@ use std::sync::Arc;
 
 use crate::action::Action;
 use crate::core::Core;
+use crate::functions::weight;
 use crate::holders::{GRAPH, HOLDS, WANTS};
 use crate::inspect::shown;
 use crate::jobs::Job;
 use crate::objects::{ObjRef, ObjectState};
-use crate::sessions::{FUNCTION_LIMIT, Session, Speaker};
+use crate::sessions::{ENVIRONMENT_BYTES, FUNCTION_BYTES, FUNCTION_LIMIT, Session, Speaker};
 use crate::slab::{JobIdx, SessionIdx, TaskIdx, WorkerIdx};
 use crate::tasks::{Flags, State};
 
@@ -73,6 +76,7 @@ impl Core {
 
     fn forget_session(&mut self, session: SessionIdx) {
         self.forget_queries(session);
+        self.release_functions(session);
         let jobs = match self.sessions[session].speaker {
             Speaker::Client(_) => self.jobs.keys(),
             // A task works within its own job.
@@ -194,23 +198,72 @@ impl Core {
         functions: Vec<FunctionSpec>,
         out: &mut Vec<Action>,
     ) {
-        let first = first_slot as usize;
-        if first > self.sessions[session].functions.len()
-            || functions.len() > FUNCTION_LIMIT - first.min(FUNCTION_LIMIT)
-        {
-            let message = format!("function slots from {first_slot} on: slots are given in order");
-            return self.refuse(session, message, out);
+        if let Err(reason) = self.check_functions(session, first_slot, &functions) {
+            return self.refuse(session, reason, out);
         }
+        let first = first_slot as usize;
         for (i, spec) in functions.into_iter().enumerate() {
+            self.sessions[session].function_bytes += weight(&spec);
             let function = self.functions.intern(spec);
             let slots = &mut self.sessions[session].functions;
             if let Some(slot) = slots.get_mut(first + i) {
-                *slot = function;
+                let before = std::mem::replace(slot, function);
+                let bytes = weight(&self.functions.get(before).spec);
+                self.sessions[session].function_bytes -= bytes;
+                self.functions.release(before);
             } else {
                 slots.push(function);
             }
         }
+        self.sweep_functions();
         self.replace_senders(out);
+    }
+
+    fn check_functions(
+        &self,
+        session: SessionIdx,
+        first_slot: u32,
+        functions: &[FunctionSpec],
+    ) -> Result<(), String> {
+        let (known, first) = (self.sessions[session].functions.len(), first_slot as usize);
+        if first > known {
+            return Err(format!("functions from slot {first_slot} on: slots are given in order"));
+        }
+        if functions.len() > FUNCTION_LIMIT - first.min(FUNCTION_LIMIT) {
+            return Err(format!(
+                "a session may describe {FUNCTION_LIMIT} functions: put what they differ in as \
+                 arguments, and call one function with them"
+            ));
+        }
+        functions.iter().try_for_each(check_function)?;
+        let bytes: u64 = functions.iter().map(weight).sum();
+        if self.sessions[session].function_bytes + bytes > FUNCTION_BYTES {
+            return Err(format!(
+                "the functions that this session has described have more than {FUNCTION_BYTES} bytes: \
+                 give them as arguments what they close over"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A session names no functions any more.
+    pub(crate) fn release_functions(&mut self, session: SessionIdx) {
+        for function in std::mem::take(&mut self.sessions[session].functions) {
+            self.functions.release(function);
+        }
+        self.sweep_functions();
+    }
+
+    /// Forgets functions that nobody needs, if there are many that may be such. Looks at all tasks.
+    fn sweep_functions(&mut self) {
+        if !self.functions.is_crowded() {
+            return;
+        }
+        let needed = self.tasks.iter().map(|(_, task)| task.function).collect();
+        let gone = self.functions.sweep(&needed);
+        for worker in self.workers.keys() {
+            gone.iter().for_each(|function| self.workers[worker].unlearn(*function));
+        }
     }
 
     /// A client's link is broken, or is there again.
@@ -373,6 +426,29 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a function can be taken in.
+fn check_function(spec: &FunctionSpec) -> Result<(), String> {
+    let (name, bytes) = (shown(&spec.name), spec.code.len());
+    if bytes > CODE_LIMIT {
+        return Err(format!(
+            "the code of function {name} has {bytes} bytes; {CODE_LIMIT} are the most: put what it \
+             closes over as an object, and give it that as an argument"
+        ));
+    }
+    let Runtime::Python(environment) = &spec.runtime else { return Ok(()) };
+    let Environment { preload, variables, directory, path, requirements, .. } = &**environment;
+    let words = preload.iter().chain(path).chain(requirements).chain(directory);
+    let words = words.chain(variables.iter().flat_map(|(name, value)| [name, value]));
+    let bytes: usize = words.map(String::len).sum();
+    if bytes > ENVIRONMENT_BYTES {
+        return Err(format!(
+            "the environment of function {name} has {bytes} bytes; {ENVIRONMENT_BYTES} are the most: \
+             variables, modules to import and paths are meant to be few"
+        ));
+    }
+    Ok(())
 }
 
 fn value_bytes(outcome: &Outcome) -> usize {

@@ -213,7 +213,7 @@ impl Core {
     /// A client is gone, and with it the programs that it was about to send.
     pub(crate) fn forget_sender(&mut self, session: SessionIdx, out: &mut Vec<Action>) {
         // So that it is not asked again.
-        self.sessions[session].functions = Vec::new();
+        self.release_functions(session);
         let mut sending: Vec<u128> = Vec::new();
         for (program, record) in &mut self.programs {
             record.failed.retain(|failed| *failed != session);

@@ -9,6 +9,12 @@ use crate::slab::{FnIdx, TaskIdx};
 /// Slots for functions that a session may use.
 pub(crate) const FUNCTION_LIMIT: usize = 1 << 16;
 
+/// Bytes that the functions of a session may take.
+pub(crate) const FUNCTION_BYTES: u64 = 256 << 20;
+
+/// Bytes that the words of an environment may have: an interpreter is told them as an argument.
+pub(crate) const ENVIRONMENT_BYTES: usize = 64 << 10;
+
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaker {
@@ -27,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) depth: u16,
     /// The session's slots for functions.
     pub(crate) functions: Vec<FnIdx>,
+    /// Bytes that those took when they were described.
+    pub(crate) function_bytes: u64,
     /// Objects that it came to hold or want. Some it has let go of since.
     pub(crate) holds: Vec<ObjRef>,
     /// How many of those it still holds or wants.
@@ -58,6 +66,7 @@ impl Session {
             lane,
             depth,
             functions: Vec::new(),
+            function_bytes: 0,
             holds: Vec::new(),
             held: 0,
             graph: Vec::new(),

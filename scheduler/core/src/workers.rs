@@ -141,6 +141,13 @@ impl Worker {
         known
     }
 
+    /// A function's slot will stand for another one, which is to be described to the worker.
+    pub(crate) fn unlearn(&mut self, function: FnIdx) {
+        if let Some(word) = self.functions.get_mut(function.0 as usize / 64) {
+            *word &= !(1 << (function.0 % 64));
+        }
+    }
+
     /// Whether what a demand asks for besides cores is free now.
     pub(crate) fn has_free(&self, demand: &Demand) -> bool {
         let have = &self.spec.resources;
