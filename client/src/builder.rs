@@ -1,9 +1,13 @@
 //! Settings of a client, and of a cluster that a program starts for itself.
 
 use std::path::PathBuf;
+#[cfg(any(feature = "cluster", feature = "local"))]
+use std::sync::Arc;
 #[cfg(feature = "cluster")]
 use std::time::Duration;
 
+#[cfg(any(feature = "cluster", feature = "local"))]
+use manyhands_proto::client::Runtime;
 #[cfg(feature = "cluster")]
 use manyhands_transport::address::Address;
 
@@ -12,7 +16,12 @@ use crate::client::Client;
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
 #[cfg(any(feature = "cluster", feature = "local"))]
+use crate::connection::Connection;
+#[cfg(any(feature = "cluster", feature = "local"))]
 use crate::error::Error;
+#[cfg(any(feature = "cluster", feature = "local"))]
+use crate::foreign::Program;
+use crate::python::PythonConfig;
 #[cfg(feature = "cluster")]
 use crate::remote;
 #[cfg(any(feature = "cluster", feature = "local"))]
@@ -42,6 +51,8 @@ pub struct Builder {
     pub(crate) spill_dir: Option<PathBuf>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) resources: Vec<(String, u64)>,
+    pub(crate) python: Option<PythonConfig>,
+    pub(crate) archive: Option<PathBuf>,
 }
 
 impl Builder {
@@ -96,27 +107,44 @@ impl Builder {
         self
     }
 
+    /// How Python is set up for the functions of this client's session, and which interpreter runs
+    /// them where the cluster is started in this process. `python3` and nothing besides unless set.
+    pub fn python(mut self, python: PythonConfig) -> Builder {
+        self.python = Some(python);
+        self
+    }
+
+    /// A zip archive of Python modules, which is brought to the workers that need it and put on the
+    /// path of their interpreters. The file is read again when a first worker asks for it.
+    pub fn archive(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.archive = Some(path.into());
+        self
+    }
+
     /// Starts the cluster in this process, and a job in it. Fails if the system refuses the thread,
     /// the processes or the files.
     #[cfg(feature = "local")]
-    pub fn local(self) -> Result<Client, Error> {
+    pub fn local(mut self) -> Result<Client, Error> {
         let (name, weight) = (self.job_name(), self.weight.unwrap_or(1));
-        let connection =
-            crate::local::start(self).map_err(|error| Error::Start(std::sync::Arc::new(error)))?;
-        Client::of(Session::open(connection), &name, weight)
+        let (runtime, archive) = self.python_runtime()?;
+        let connection = crate::local::start(self, runtime.as_ref())
+            .map_err(|error| Error::Start(Arc::new(error)))?;
+        begin(connection, runtime, archive, &name, weight)
     }
 
     /// Connects to a cluster, and opens a job in it: see [`Client::connect`].
     #[cfg(feature = "cluster")]
-    pub fn connect(self, address: &str) -> Result<Client, Error> {
+    pub fn connect(mut self, address: &str) -> Result<Client, Error> {
         let (name, weight) = (self.job_name(), self.weight.unwrap_or(1));
+        let (runtime, archive) = self.python_runtime()?;
         let options = remote::Options {
             name: name.clone(),
             timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-            submits: true,
+            // Whoever says how Python is set up may have no functions of its own.
+            submits: runtime.is_none(),
         };
         let connection = remote::open(address.parse::<Address>()?, options)?;
-        Client::of(Session::open(connection), &name, weight)
+        begin(connection, runtime, archive, &name, weight)
     }
 
     /// A client of the cluster that `MANYHANDS_ADDRESS` names, or of one that is started in this
@@ -136,6 +164,40 @@ impl Builder {
     fn job_name(&self) -> String {
         self.name.clone().unwrap_or_else(program)
     }
+
+    /// What runs functions of Python, if that was said, and the program that it needs.
+    #[cfg(any(feature = "cluster", feature = "local"))]
+    fn python_runtime(&mut self) -> Result<(Option<Runtime>, Option<Program>), Error> {
+        let archive = self.archive.take().map(Program::of_file).transpose()?;
+        if archive.is_some() {
+            self.python.get_or_insert_default();
+        }
+        let environment = self.python.as_ref().map(|python| {
+            let mut environment = python.environment.clone();
+            environment.archive = archive.as_ref().map_or(environment.archive, Program::hash);
+            Runtime::Python(Arc::new(environment))
+        });
+        Ok((environment, archive))
+    }
+}
+
+/// Begins a session, and a job in it.
+#[cfg(any(feature = "cluster", feature = "local"))]
+fn begin(
+    connection: Arc<dyn Connection>,
+    runtime: Option<Runtime>,
+    archive: Option<Program>,
+    name: &str,
+    weight: u32,
+) -> Result<Client, Error> {
+    let client = Client::of(Session::open(connection), name, weight)?;
+    if let Some(runtime) = runtime {
+        client.set_runtime(runtime);
+    }
+    if let Some(archive) = archive {
+        client.offer(&archive)?;
+    }
+    Ok(client)
 }
 
 #[cfg(feature = "cluster")]

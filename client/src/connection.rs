@@ -1,6 +1,7 @@
 //! What carries a client's session: the cluster in this process, the worker of the task that runs
 //! here, or a link over a network.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
@@ -107,6 +108,14 @@ pub trait Connection: Send + Sync {
     /// the same.
     fn program(&self) -> u128 {
         0
+    }
+
+    /// The file of a program, or of an archive of modules, that functions of this session need: it is
+    /// brought to the workers that ask for it, by this hash. In a task nothing comes of it: the cluster
+    /// may know the program already.
+    fn offer_program(&self, program: u128, path: &Path) -> Result<(), String> {
+        let _ = (program, path);
+        Ok(())
     }
 
     /// How full the cluster in this process is; `None` if it is not in this process.

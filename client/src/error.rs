@@ -134,6 +134,14 @@ pub enum Error {
     /// The file of this program cannot be read, so that no worker could get it.
     #[error("this program cannot be sent to workers, since its file cannot be read: {0}")]
     Program(Arc<std::io::Error>),
+    /// A program, or an archive of modules, cannot be used.
+    #[error("{} cannot be used: {message}", path.display())]
+    File {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// Why.
+        message: String,
+    },
     /// The cluster could not be started.
     #[error("the local cluster cannot start: {0}")]
     Start(Arc<std::io::Error>),

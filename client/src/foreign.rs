@@ -8,12 +8,14 @@
 //! - `function`: what a function is called and what its runtime needs to make it.
 //! - `arguments`: the encoded arguments of a call; large ones, in pieces.
 //! - `object`: counted references, and what became of them.
+//! - `program`: files that functions need: Rust programs, archives of modules.
 //! - `watch`: objects in the order in which they come.
 //! - here: calls, graphs, values that are put, and waiting, as methods of [`Client`].
 
 mod arguments;
 mod function;
 mod object;
+mod program;
 mod watch;
 
 use std::time::Instant;
@@ -28,7 +30,10 @@ use smallvec::SmallVec;
 pub use arguments::{Arguments, Large, Pieces, ValueBytes};
 pub use function::Function;
 pub use object::{Fetched, Object};
+pub use program::Program;
 pub use watch::Watch;
+
+pub use crate::python::PythonConfig;
 
 pub(crate) use function::Callee;
 

@@ -55,6 +55,7 @@ mod local;
 mod map;
 mod nested;
 mod output;
+pub mod python;
 #[cfg(feature = "cluster")]
 mod remote;
 #[doc(hidden)]

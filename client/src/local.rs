@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::builder::Builder;
 use crate::connection::{Connection, LocalStats, Stored};
+use crate::python::PythonConfig;
 use crate::session::Ends;
 
 /// A cluster within this process, and the one session with it.
@@ -39,7 +41,12 @@ struct Cluster {
 }
 
 /// Starts a cluster's thread and its first executors; does not wait for them.
-pub(crate) fn start(builder: Builder) -> io::Result<Arc<dyn Connection>> {
+/// `python` runs the session's functions, if they are Python's.
+pub(crate) fn start(
+    mut builder: Builder,
+    python: Option<&Runtime>,
+) -> io::Result<Arc<dyn Connection>> {
+    let interpreter = builder.python.take().unwrap_or_default();
     let clock = Clock::start();
     let waker = Waker::new()?;
     let spill_dir = builder.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -56,12 +63,18 @@ pub(crate) fn start(builder: Builder) -> io::Result<Arc<dyn Connection>> {
     let worker_link = door.join_worker(spec.clone(), Arc::new(mail.inlet())).map_err(stopped)?;
     let id = worker_link.worker();
     let config = manyhands_worker_core::Config {
-        prestart: vec![Runtime::Rust { program: 0 }],
+        prestart: match python {
+            None => vec![Runtime::Rust { program: 0 }],
+            Some(python) if interpreter.prestart => vec![python.clone()],
+            Some(_) => Vec::new(),
+        },
         ..manyhands_worker_core::Config::new(spec)
     };
     let store_limit = config.spec.store_limit;
     let link = Arc::new(worker_link);
-    let worker = Worker::new(id, config, clock, &waker, mail, store.clone(), link)?;
+    let mut worker = Worker::new(id, config, clock, &waker, mail, store.clone(), link)?;
+    let PythonConfig { interpreter, .. } = interpreter;
+    worker.use_python(manyhands_worker::PythonConfig { interpreter, ..Default::default() });
     let census = worker.census();
     let stop = Arc::new(AtomicBool::new(false));
     let turning = Turning { scheduler, worker, clock, waker: waker.clone(), stop: stop.clone() };
@@ -113,6 +126,10 @@ impl Connection for Cluster {
     ) -> Result<WorkerId, String> {
         self.shelf.write(object, meta, pieces).map_err(|error| error.to_string())?;
         Ok(self.worker)
+    }
+
+    fn offer_program(&self, program: u128, path: &Path) -> Result<(), String> {
+        self.shelf.offer_program(program, path.to_owned()).map_err(|error| error.to_string())
     }
 
     fn local_stats(&self) -> Option<LocalStats> {

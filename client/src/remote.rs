@@ -10,6 +10,7 @@ mod crew;
 mod program;
 mod wait;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::session::Ends;
 
 use control::Control;
 use crew::Crew;
+use program::Programs;
 
 /// How long an object that cannot be read is asked for again: its workers may be lost, and it may
 /// have to be made again.
@@ -40,7 +42,8 @@ pub(crate) struct Options {
     pub(crate) name: String,
     /// How long to try to connect.
     pub(crate) timeout: Duration,
-    /// It will submit tasks: the program has to have a name.
+    /// It will submit tasks of this program, which has to have a name: found while the connection is
+    /// made, and not with the first task.
     pub(crate) submits: bool,
 }
 
@@ -49,8 +52,12 @@ struct Remote {
     control: Control,
     lane: Lane,
     wire: Arc<Wire>,
-    program: u128,
+    program: OnceLock<u128>,
 }
+
+/// The name of this program where its file cannot be read: no worker ever gets it, and its tasks are
+/// told why.
+const UNREADABLE: u128 = u128::MAX;
 
 /// Begins a session. Waits until it has begun, or failed to.
 pub(crate) fn open(address: Address, options: Options) -> Result<Arc<dyn Connection>, Error> {
@@ -65,13 +72,18 @@ pub(crate) fn open(address: Address, options: Options) -> Result<Arc<dyn Connect
         ));
     };
     let crew = Crew::new(token, &options.name);
-    let wire = Arc::new(Wire { session: OnceLock::new(), crew, link: OnceLock::new() });
+    let wire = Arc::new(Wire {
+        session: OnceLock::new(),
+        crew,
+        link: OnceLock::new(),
+        programs: Arc::default(),
+    });
     let dialing = Control::dial(address, &options, wire.clone())?;
     // While the handshake is under way.
-    let program = match options.submits {
-        true => program::own_hash()?,
-        false => 0,
-    };
+    let program = OnceLock::new();
+    if options.submits {
+        let _ = program.set(program::own_hash()?);
+    }
     let (control, lane) = dialing.opened(&place)?;
     // The session has said nothing yet, so nobody has asked for the link.
     let _ = wire.link.set(control.link());
@@ -83,10 +95,11 @@ struct Wire {
     session: OnceLock<Ends>,
     crew: Arc<Crew>,
     link: OnceLock<Link>,
+    programs: Arc<Programs>,
 }
 
 impl Wire {
-    /// Sends this program to a worker, and says so if that fails.
+    /// Sends a program to a worker, and says so if that fails.
     fn send_program(&self, program: u128, worker: WorkerId) {
         let (Some(session), Some(link)) = (self.session.get(), self.link.get()) else { return };
         let (session, link) = (session.clone(), link.clone());
@@ -94,7 +107,7 @@ impl Wire {
             session.say(FromClient::ProgramFailed { program, message });
             link.poke();
         };
-        program::send(self.crew.clone(), program, worker, failed);
+        program::send(self.programs.clone(), self.crew.clone(), program, worker, failed);
     }
 }
 
@@ -169,7 +182,12 @@ impl Connection for Remote {
     }
 
     fn program(&self) -> u128 {
-        self.program
+        *self.program.get_or_init(|| program::own_hash().unwrap_or(UNREADABLE))
+    }
+
+    fn offer_program(&self, program: u128, path: &Path) -> Result<(), String> {
+        self.wire.programs.offer(program, path);
+        Ok(())
     }
 
     fn close(&self) {

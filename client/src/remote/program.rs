@@ -1,8 +1,9 @@
-//! This program: what it is called, and how it gets to the workers.
+//! The programs that functions of a session need, this one among them: what they are called, and how
+//! they get to the workers.
 
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use manyhands_proto::WorkerId;
@@ -24,8 +25,59 @@ pub(super) fn own_hash() -> Result<u128, Error> {
     Ok(*HASH.get_or_init(|| hash))
 }
 
-/// Sends this program to a worker, on a thread of its own. `failed` is told why it could not.
+/// The files that the workers may ask for, by hash.
+#[derive(Default)]
+pub(super) struct Programs(Mutex<HashMap<u128, Offered>>);
+
+struct Offered {
+    path: PathBuf,
+    /// Its content, read once for all workers that want it at the same time: lets go with the last
+    /// upload.
+    content: Weak<Vec<u8>>,
+}
+
+impl Programs {
+    /// From now on workers can have this file.
+    pub(super) fn offer(&self, program: u128, path: &Path) {
+        let offered = Offered { path: path.to_owned(), content: Weak::new() };
+        self.lock().entry(program).or_insert(offered);
+    }
+
+    /// The bytes of one of them.
+    fn read(&self, program: u128) -> Result<Bytes, String> {
+        struct Whole(Arc<Vec<u8>>);
+        impl AsRef<[u8]> for Whole {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        if own_hash().is_ok_and(|own| own == program) {
+            self.offer(program, Path::new(OWN));
+        }
+        let mut all = self.lock();
+        let unknown = || format!("this client has no program {program:032x}");
+        let offered = all.get_mut(&program).ok_or_else(unknown)?;
+        let whole = match offered.content.upgrade() {
+            Some(whole) => whole,
+            None => {
+                let read = std::fs::read(&offered.path);
+                let words = |error| format!("{}: {error}", offered.path.display());
+                let whole = Arc::new(read.map_err(words)?);
+                offered.content = Arc::downgrade(&whole);
+                whole
+            }
+        };
+        Ok(Bytes::from_owner(Whole(whole)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, Offered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a program to a worker, on a thread of its own. `failed` is told why it could not.
 pub(super) fn send(
+    programs: Arc<Programs>,
     crew: Arc<Crew>,
     program: u128,
     worker: WorkerId,
@@ -33,37 +85,11 @@ pub(super) fn send(
 ) {
     let tell = failed.clone();
     let sending = move || {
-        let sent = read(program).and_then(|bytes| crew.put_program(worker, program, bytes));
+        let sent = programs.read(program).and_then(|it| crew.put_program(worker, program, it));
         sent.unwrap_or_else(tell);
     };
     let thread = std::thread::Builder::new().name("manyhands-upload".to_owned()).spawn(sending);
     if let Err(error) = thread {
         failed(format!("it cannot be sent: {error}"));
     }
-}
-
-/// The program's bytes: read once for all workers that want them at the same time.
-fn read(program: u128) -> Result<Bytes, String> {
-    /// Lets go with the last upload.
-    static SHARED: Mutex<Weak<Vec<u8>>> = Mutex::new(Weak::new());
-    if own_hash().map_err(|error| error.to_string())? != program {
-        return Err(format!("this client's program is not {program:032x}"));
-    }
-    struct Whole(Arc<Vec<u8>>);
-    impl AsRef<[u8]> for Whole {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let whole = match shared.upgrade() {
-        Some(whole) => whole,
-        None => {
-            let read = std::fs::read(OWN);
-            let whole = Arc::new(read.map_err(|error: io::Error| format!("{OWN}: {error}"))?);
-            *shared = Arc::downgrade(&whole);
-            whole
-        }
-    };
-    Ok(Bytes::from_owner(Whole(whole)))
 }

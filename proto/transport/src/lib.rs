@@ -23,7 +23,6 @@ pub mod bulk;
 pub mod keys;
 #[cfg(feature = "quic")]
 pub mod link;
-#[cfg(feature = "quic")]
 pub mod machine;
 #[cfg(feature = "quic")]
 pub mod quic;

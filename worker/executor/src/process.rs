@@ -21,9 +21,11 @@ use serde::{Deserialize, Serialize};
 
 mod child;
 pub(crate) mod foreign;
+mod listing;
 mod template;
 
 pub(crate) use child::exit;
+pub use listing::{LIST_VARIABLE, read_list};
 
 /// The variable of the environment that makes a process of this program a template. Its value is the
 /// version of this conversation.

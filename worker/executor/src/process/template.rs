@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::child::{become_executor, exit};
+use super::listing::{self, LIST_VARIABLE};
 use super::{FromTemplate, Inheritance, PACKET_LIMIT, ToTemplate, VARIABLE, VERSION};
 use crate::control;
 
@@ -27,6 +28,10 @@ pub(super) static CONSTRUCTOR: extern "C" fn() = construct;
 
 extern "C" fn construct() {
     if std::env::var_os(VARIABLE).is_none() {
+        if std::env::var_os(LIST_VARIABLE).is_some() {
+            let printed = std::panic::catch_unwind(listing::print);
+            exit(i32::from(!printed.unwrap_or(false)));
+        }
         return;
     }
     // Nothing may unwind out of here, and nobody is there to read a message but the daemon's stderr.
