@@ -2,6 +2,15 @@
 //!
 //! It promises that no thread of the core takes the interpreter's lock, that the lock is let go of
 //! around every wait, and that a wait notices Ctrl-C.
+//!
+//! # Layout
+//! - `client`: what a program holds: clients, futures, nodes of graphs.
+//! - `codec`: values between Python and the cluster.
+//! - `executor`: what runs tasks in a forked interpreter.
+
+mod client;
+mod codec;
+mod executor;
 
 use pyo3::prelude::*;
 
@@ -9,5 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    Ok(())
+    client::register(module)?;
+    codec::register(module)?;
+    executor::register(module)
 }

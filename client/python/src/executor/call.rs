@@ -8,7 +8,6 @@ use manyhands_executor::foreign::Declared;
 use manyhands_executor::{Arg, Invocation, Loaded};
 use manyhands_proto::task::FailureKind;
 use manyhands_proto::value::{Codec, INLINE_LIMIT};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
