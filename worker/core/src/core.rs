@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
-use manyhands_proto::client::FunctionSpec;
 use manyhands_proto::value::Value;
 use manyhands_proto::worker::{FromWorker, TaskEnd, ToWorker, WorkerStatus};
-use manyhands_proto::{FunctionId, ObjectId, TaskId, Time, WorkerId};
+use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
 
 use crate::action::Action;
 use crate::attempts::{AttemptIx, Attempts, State};
@@ -14,12 +12,10 @@ use crate::config::Config;
 use crate::event::{Event, ExecutorId};
 use crate::executors::{Executor, GrantedSpace, Occupied, Phase, Pool};
 use crate::feed::Room;
+use crate::functions::Function;
 use crate::memory::SpaceWait;
 use crate::objects::{ObjectIx, Objects, Residence, Spilled};
 use crate::programs::Program;
-
-/// Functions that a worker knows at most. The scheduler numbers them without gaps.
-const FUNCTIONS_LIMIT: usize = 1 << 20;
 
 /// The state machine of one worker.
 #[derive(Debug)]
@@ -46,6 +42,8 @@ pub struct Core {
     /// Attempts that wait for their executor, to run in place.
     pub(crate) in_place: Vec<AttemptIx>,
     pub(crate) executors: BTreeMap<ExecutorId, Executor>,
+    /// Those that were told of so many functions that they are to end when they are idle.
+    pub(crate) crammed: Vec<ExecutorId>,
     pub(crate) next_executor: u32,
     /// Attempts in state `Blocked`.
     pub(crate) blocked: u32,
@@ -92,18 +90,6 @@ pub(crate) struct Retracted {
     pub(crate) kept: Vec<(TaskId, u32)>,
 }
 
-/// A function that the scheduler has described.
-#[derive(Debug)]
-pub(crate) struct Function {
-    pub(crate) id: FunctionId,
-    pub(crate) name: String,
-    pub(crate) pool: u32,
-    /// What executors have to be told of it; empty for most.
-    pub(crate) code: Bytes,
-    /// How long its tasks take here, in microseconds: a moving average.
-    pub(crate) mean_us: Option<f32>,
-}
-
 impl Core {
     /// A worker that has nothing yet.
     pub fn new(worker: WorkerId, config: Config) -> Core {
@@ -124,6 +110,7 @@ impl Core {
             admitting: None,
             in_place: Vec::new(),
             executors: BTreeMap::new(),
+            crammed: Vec::new(),
             next_executor: 0,
             blocked: 0,
             space_waits: VecDeque::new(),
@@ -240,29 +227,6 @@ impl Core {
         }
     }
 
-    fn on_functions(&mut self, functions: Vec<(u32, FunctionSpec)>) {
-        for (slot, spec) in functions {
-            let slot = slot as usize;
-            if slot >= FUNCTIONS_LIMIT {
-                continue;
-            }
-            if self.functions.len() <= slot {
-                self.functions.resize_with(slot + 1, || None);
-            }
-            if self.functions[slot].as_ref().is_some_and(|f| f.id == spec.id) {
-                continue;
-            }
-            let pool = self.pool_of(&spec.runtime);
-            self.functions[slot] = Some(Function {
-                id: spec.id,
-                name: spec.name,
-                pool,
-                code: spec.code,
-                mean_us: None,
-            });
-        }
-    }
-
     /// The attempt, if this executor has begun it and still counts.
     fn begun(&self, executor: ExecutorId, task: TaskId, attempt: u32) -> Option<AttemptIx> {
         let ix = self.attempts.find(task, attempt)?;
@@ -278,6 +242,7 @@ impl Core {
         }
         self.last_round = now;
         self.prestart(now, out);
+        self.retire_crammed(out);
         loop {
             self.again = false;
             self.feed(now, out);

@@ -38,6 +38,9 @@ pub(crate) struct Executor {
     pub(crate) waiting_space: u32,
     /// The functions that it was told of: those that its program does not have itself.
     pub(crate) told: BTreeSet<FunctionId>,
+    pub(crate) told_bytes: usize,
+    /// It was told of too many: it gets nothing more to do.
+    pub(crate) crammed: bool,
     /// It has ended a task: it works.
     pub(crate) proven: bool,
     pub(crate) idle_since: Time,
@@ -154,6 +157,8 @@ impl Core {
             grants: Vec::new(),
             waiting_space: 0,
             told: BTreeSet::new(),
+            told_bytes: 0,
+            crammed: false,
             proven: false,
             idle_since: now,
         };

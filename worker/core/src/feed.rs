@@ -2,7 +2,7 @@
 //! again when that runs long.
 
 use manyhands_proto::Time;
-use manyhands_proto::executor::{Place, Run, ToExecutor};
+use manyhands_proto::executor::{Place, Run};
 use manyhands_proto::task::Resources;
 use manyhands_proto::worker::InputPlace;
 
@@ -240,22 +240,18 @@ impl Core {
         };
         let function = self.functions[assignment.function as usize].as_ref();
         let function = function.expect("it was known when the task was taken in");
-        if !function.code.is_empty() {
-            let executor = self.executors.get_mut(&id).expect("the caller looked it up");
-            if executor.told.insert(function.id) {
-                let (name, code) = (function.name.clone(), function.code.clone());
-                let message = ToExecutor::Function { id: function.id, name, code };
-                out.push(Action::ToExecutor { executor: id, message });
-            }
-        }
-        Run {
+        let run = Run {
             task: assignment.task,
             attempt: assignment.attempt,
             function: function.id,
             outputs: assignment.outputs,
             args: assignment.args.clone(),
             inputs: assignment.inputs.iter().map(place).collect(),
+        };
+        if !function.code.is_empty() {
+            self.tell_of_function(id, assignment.function, out);
         }
+        run
     }
 
     /// Feeds the executors of a pool behind what they run: enough that none waits, and no more than
@@ -295,7 +291,8 @@ impl Core {
     /// Only behind one plain task that runs, and not for long yet.
     fn may_be_fed_ahead(&self, now: Time, pool: u32, id: ExecutorId) -> bool {
         let executor = &self.executors[&id];
-        if executor.pool != pool || executor.phase != Phase::Live || executor.stack.len() != 1 {
+        let takes = executor.phase == Phase::Live && !executor.crammed;
+        if executor.pool != pool || !takes || executor.stack.len() != 1 {
             return false;
         }
         let head = &self.attempts[executor.stack[0]];

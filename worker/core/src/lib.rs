@@ -19,6 +19,7 @@
 //! - `limits`: cancels, time limits, deadlines, memory limits.
 //! - `memory`, `arrivals`: room in the store; objects that go to disk, come, and are asked for.
 //! - `peers`: what others have of this worker: copies, values that they want; and leaving them.
+//! - `functions`: what the scheduler has described, and which executor was told of it.
 //! - `programs`: programs that are not here: asked for, awaited, refused.
 //! - `explain`: why a task is where it is; how full the worker is.
 
@@ -33,6 +34,7 @@ pub mod event;
 mod executors;
 mod explain;
 mod feed;
+mod functions;
 mod lanes;
 mod limits;
 mod memory;

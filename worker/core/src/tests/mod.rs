@@ -5,6 +5,7 @@ mod block;
 mod desk;
 mod executors;
 mod feed;
+mod functions;
 mod limits;
 mod memory;
 mod peers;

@@ -1,0 +1,97 @@
+//! Functions: what the scheduler has described, and which executor was told of it.
+
+use bytes::Bytes;
+use manyhands_proto::FunctionId;
+use manyhands_proto::client::FunctionSpec;
+use manyhands_proto::executor::ToExecutor;
+use manyhands_proto::task::FailureKind;
+
+use crate::action::Action;
+use crate::attempts::{Attempt, AttemptIx};
+use crate::core::Core;
+use crate::event::ExecutorId;
+use crate::executors::Phase;
+
+/// Functions that a worker knows at most. The scheduler numbers them without gaps, and uses the numbers
+/// of those that are gone again.
+const FUNCTIONS_LIMIT: usize = 1 << 20;
+
+/// Functions that an executor is told of at most, and bytes of their code, before another one takes its
+/// place: it never forgets one.
+const TOLD_LIMIT: usize = 4096;
+const TOLD_BYTES: usize = 64 << 20;
+
+/// A function that the scheduler has described.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) id: FunctionId,
+    pub(crate) name: String,
+    pub(crate) pool: u32,
+    /// What executors have to be told of it; empty for most.
+    pub(crate) code: Bytes,
+    /// How long its tasks take here, in microseconds: a moving average.
+    pub(crate) mean_us: Option<f32>,
+}
+
+impl Core {
+    pub(crate) fn on_functions(&mut self, functions: Vec<(u32, FunctionSpec)>) {
+        for (slot, spec) in functions {
+            let at = slot as usize;
+            if at >= FUNCTIONS_LIMIT {
+                continue;
+            }
+            if self.functions.len() <= at {
+                self.functions.resize_with(at + 1, || None);
+            }
+            let pool = self.pool_of(&spec.runtime);
+            match &self.functions[at] {
+                Some(known) if known.id == spec.id && known.pool == pool => continue,
+                Some(_) => self.fail_calls(slot),
+                None => {}
+            }
+            let FunctionSpec { id, name, code, .. } = spec;
+            self.functions[at] = Some(Function { id, name, pool, code, mean_us: None });
+        }
+    }
+
+    /// A slot stands for another function now. Nothing that has not begun may still mean the old one:
+    /// the scheduler knows of no such task.
+    fn fail_calls(&mut self, slot: u32) {
+        let call = |(ix, attempt): (AttemptIx, &Attempt)| {
+            (attempt.assignment.function == slot && attempt.executor().is_none()).then_some(ix)
+        };
+        let calls: Vec<AttemptIx> = self.attempts.iter().filter_map(call).collect();
+        for ix in calls {
+            let message = format!("function {slot} has become another one");
+            self.fail_here(ix, FailureKind::Value { message });
+        }
+    }
+
+    /// Tells an executor of a function with code, if it does not know it.
+    pub(crate) fn tell_of_function(&mut self, id: ExecutorId, slot: u32, out: &mut Vec<Action>) {
+        let Some(Some(function)) = self.functions.get(slot as usize) else { return };
+        let executor = self.executors.get_mut(&id).expect("the caller looked it up");
+        if !executor.told.insert(function.id) {
+            return;
+        }
+        executor.told_bytes += function.code.len();
+        let much = executor.told.len() >= TOLD_LIMIT || executor.told_bytes >= TOLD_BYTES;
+        if much && !std::mem::replace(&mut executor.crammed, true) {
+            self.crammed.push(id);
+        }
+        let (name, code) = (function.name.clone(), function.code.clone());
+        let message = ToExecutor::Function { id: function.id, name, code };
+        out.push(Action::ToExecutor { executor: id, message });
+    }
+
+    /// Sends away executors that know more functions than they should, those that are idle.
+    pub(crate) fn retire_crammed(&mut self, out: &mut Vec<Action>) {
+        for id in std::mem::take(&mut self.crammed) {
+            match self.executors.get(&id) {
+                Some(it) if it.phase == Phase::Live && it.stack.is_empty() => self.retire(id, out),
+                Some(it) if it.phase != Phase::Leaving => self.crammed.push(id),
+                _ => {}
+            }
+        }
+    }
+}
