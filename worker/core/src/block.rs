@@ -11,6 +11,12 @@ use crate::core::Core;
 use crate::event::ExecutorId;
 use crate::memory::Ready;
 
+/// How long (microseconds) all executors may wait while there may be no more of them.
+const RELIEF_US: u64 = 100_000;
+
+/// How many times as many executors as there may be there are then at most.
+const RELIEF_LIMIT: u32 = 4;
+
 impl Core {
     pub(crate) fn on_blocked(
         &mut self,
@@ -24,7 +30,8 @@ impl Core {
             return;
         }
         let (task, attempt) = self.attempts[ix].key();
-        let at_limit = !self.can_lend(self.executors[&id].pool);
+        // What waits for room for its stream nothing can help that runs on top of it.
+        let at_limit = !waits_for.is_empty() && !self.can_lend(self.executors[&id].pool);
         let mut sorted = waits_for.clone();
         sorted.sort_unstable();
         sorted.dedup();
@@ -213,8 +220,12 @@ impl Core {
         for executor in self.executors.values() {
             let lends = self.can_lend(executor.pool);
             for ix in &executor.stack {
-                let State::Blocked { at_limit, .. } = self.attempts[*ix].state else { continue };
+                let State::Blocked { ref waits_for, at_limit, .. } = self.attempts[*ix].state
+                else {
+                    continue;
+                };
                 let is_top = executor.top() == Some(*ix);
+                let lends = lends || waits_for.is_empty();
                 let now = if lends { false } else { at_limit || (still && is_top) };
                 if now != at_limit {
                     told.push(*ix);
@@ -231,5 +242,39 @@ impl Core {
             let message = FromWorker::Blocked { task, attempt, waits_for, at_limit };
             out.push(Action::ToScheduler(message));
         }
+    }
+
+    /// All executors wait, there may be no more of them, and none of what waits for one can run on top
+    /// of another: it belongs to another runtime, or makes a stream for what would lie below it. If
+    /// that lasts there is one executor more, or nothing would ever go on.
+    pub(crate) fn relieve(&mut self, now: Time, out: &mut Vec<Action>) {
+        let stuck = self.blocked > 0 && self.is_stuck();
+        match self.stuck_since.filter(|_| stuck) {
+            None => self.stuck_since = stuck.then_some(now),
+            Some(since) if now < since + RELIEF_US => {}
+            Some(_) if self.processes() >= RELIEF_LIMIT * self.process_limit() => {}
+            Some(_) => {
+                self.stuck_since = None;
+                let wants = |pool: &u32| self.pools[*pool as usize].demand > 0;
+                let mut pools: Vec<u32> = (0..self.pools.len() as u32).filter(wants).collect();
+                // A special task is in no queue: it comes last.
+                let first =
+                    |core: &mut Core, pool| core.first_queued(pool).map(|(o, seq, ..)| (o, seq));
+                pools.sort_by_cached_key(|pool| first(self, *pool).unwrap_or((u64::MAX, u64::MAX)));
+                if let Some(pool) = pools.first() {
+                    self.add_executor(now, *pool, out);
+                }
+            }
+        }
+    }
+
+    fn is_stuck(&self) -> bool {
+        let wanting = self.pools.iter().any(|p| p.demand > 0);
+        wanting && !self.anything_runs() && self.pools.iter().all(|p| p.starting == 0)
+    }
+
+    /// When [`Core::relieve`] has to look again.
+    pub(crate) fn relief_due(&self) -> Option<Time> {
+        self.stuck_since.map(|since| since + RELIEF_US)
     }
 }

@@ -47,6 +47,8 @@ pub struct Core {
     pub(crate) next_executor: u32,
     /// Attempts in state `Blocked`.
     pub(crate) blocked: u32,
+    /// Since when all executors wait and nothing that could go on has one.
+    pub(crate) stuck_since: Option<Time>,
     pub(crate) space_waits: VecDeque<SpaceWait>,
     /// Objects of which a copy is wanted here, not begun to be fetched.
     pub(crate) copies: VecDeque<ObjectId>,
@@ -113,6 +115,7 @@ impl Core {
             crammed: Vec::new(),
             next_executor: 0,
             blocked: 0,
+            stuck_since: None,
             space_waits: VecDeque::new(),
             copies: VecDeque::new(),
             strays: BTreeMap::new(),
@@ -279,7 +282,10 @@ impl Core {
         let wants_memory = !self.space_waits.is_empty() || !self.wants_memory.is_empty();
         let disk = wants_memory.then_some(self.spill_pause);
         let starts = self.pools.iter().filter(|p| p.demand > p.starting).map(|p| p.not_before);
-        let all = [spare, status, disk, self.next_long_run()].into_iter().flatten().chain(starts);
+        let all = [spare, status, disk, self.relief_due(), self.next_long_run()]
+            .into_iter()
+            .flatten()
+            .chain(starts);
         // What was due in the last round has been seen to, as far as it could be.
         let due = all.filter(|at| *at > self.last_round).min();
         let timer = self.timers.first().map(|(at, _)| *at);

@@ -143,6 +143,12 @@ impl Core {
         {
             return false;
         }
+        self.add_executor(now, pool, out);
+        true
+    }
+
+    /// Starts one more executor, whatever the limit is.
+    pub(crate) fn add_executor(&mut self, now: Time, pool: u32, out: &mut Vec<Action>) {
         let id = ExecutorId(self.next_executor);
         self.next_executor += 1;
         let executor = Executor {
@@ -166,7 +172,6 @@ impl Core {
         let pool = &mut self.pools[pool as usize];
         pool.starting += 1;
         out.push(Action::StartExecutor { executor: id, runtime: pool.runtime.clone() });
-        true
     }
 
     /// Makes room under the limit on processes at the cost of a pool that has nothing to do.

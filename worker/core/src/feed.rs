@@ -110,6 +110,7 @@ impl Core {
                 self.take_back_from_the_long(now, pool, out);
             }
         }
+        self.relieve(now, out);
     }
 
     /// Gives tasks to idle executors while there is room, in order over all queues. What does not

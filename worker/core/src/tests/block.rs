@@ -13,6 +13,10 @@ fn narrow() -> Desk {
     Desk::with(config).all_started(1)
 }
 
+fn started(n: u32) -> Event {
+    Event::ExecutorStarted { executor: ExecutorId(n), pid: 100 + n }
+}
+
 #[test]
 fn a_blocked_task_lends_its_slot_and_what_was_fed_behind_it() {
     let mut desk = Desk::started(1);
@@ -59,6 +63,48 @@ fn help_for_a_task_lies_on_top_of_what_helps_it_already() {
     let out = short(&desk.blocks(0, 1, &[2]));
     assert_eq!(out, ["blocked 1", "in place 0 2"]);
     assert_eq!(short(&desk.end(0, 2, 5)), ["ended 2 ok"]);
+}
+
+#[test]
+fn a_task_that_waits_for_room_is_no_reason_to_send_help() {
+    let mut config = config(1, 1 << 20);
+    config.processes_per_slot = 1;
+    let mut desk = Desk::with(config);
+    desk.assign_plain([0]);
+    desk.event(started(0));
+    assert_eq!(short(&desk.blocks(0, 0, &[])), ["blocked 0"]);
+    assert!(desk.assign_plain([1]).is_empty(), "there may be one process");
+    // Nothing else can go on: there is one more after a while, and then it is enough.
+    assert!(desk.passes(99_000).is_empty());
+    let due = desk.core.next_tick();
+    assert_eq!(due, Some(desk.now + 1_000));
+    assert_eq!(short(&desk.passes(1_000)), ["start 1"]);
+    assert_eq!(short(&desk.event(started(1))), ["feed 1 1"]);
+    assert!(desk.passes(200_000).is_empty(), "something runs");
+    assert_eq!(short(&desk.unblocks(0, 0)), ["unblocked 0"]);
+    assert_eq!(short(&desk.end(1, 1, 1)), ["ended 1 ok"]);
+}
+
+#[test]
+fn there_is_an_end_to_processes_that_all_wait() {
+    let mut config = config(1, 1 << 20);
+    config.processes_per_slot = 1;
+    let mut desk = Desk::with(config);
+    let mut most = 0;
+    for n in 0..10 {
+        desk.assign_plain([u64::from(n)]);
+        let mut started_one = n == 0;
+        for _ in 0..2 {
+            started_one |= short(&desk.passes(100_000)).contains(&format!("start {n}"));
+        }
+        if !started_one {
+            break;
+        }
+        most = n + 1;
+        desk.event(started(n));
+        desk.blocks(n, u64::from(n), &[]);
+    }
+    assert_eq!(most, 4);
 }
 
 #[test]
