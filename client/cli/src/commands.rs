@@ -15,13 +15,11 @@ pub(crate) mod tasks;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
-use std::process::ExitCode;
-
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
 /// Runs a command; the code to end with.
-pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
+pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     let done = match cli.command {
         Command::Run(run) => return run.run(),
         Command::Scheduler(scheduler) => scheduler.run(),
@@ -38,7 +36,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Logs(logs) => logs.run(),
         Command::Completions(completions) => completions.run(),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| 0)
 }
 
 /// What daemons log, on standard error: `MANYHANDS_LOG` says how much, `info` unless set.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use thiserror::Error;
 
@@ -61,18 +60,18 @@ impl Failure {
     }
 
     /// Prints it; the code to end with.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> u8 {
         if let Failure::Print(error) = self
             && error.kind() == io::ErrorKind::BrokenPipe
         {
             // Whoever closed our output does not want the rest of it.
-            return ExitCode::SUCCESS;
+            return 0;
         }
         eprintln!("error: {self}");
         if let Some(hint) = self.hint() {
             eprintln!("hint: {hint}");
         }
-        ExitCode::from(self.code())
+        self.code()
     }
 
     fn code(&self) -> u8 {

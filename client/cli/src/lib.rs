@@ -23,14 +23,25 @@ mod settings;
 mod table;
 mod units;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match commands::run(cli::Cli::parse()) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    ExitCode::from(run(std::env::args_os()))
+}
+
+/// Runs a command line, the first word of which is the program's name; the code to end with.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match cli::Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(refused) => {
+            // Help that nobody wants to read any more is no failure.
+            let _ = refused.print();
+            return refused.exit_code() as u8;
+        }
+    };
+    commands::run(cli).unwrap_or_else(|failure| failure.report())
 }

@@ -6,10 +6,12 @@
 //! # Layout
 //! - `client`: what a program holds: clients, futures, nodes of graphs.
 //! - `codec`: values between Python and the cluster.
+//! - `commands`: the command line.
 //! - `executor`: what runs tasks in a forked interpreter.
 
 mod client;
 mod codec;
+mod commands;
 mod executor;
 
 use pyo3::prelude::*;
@@ -20,5 +22,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     client::register(module)?;
     codec::register(module)?;
+    commands::register(module)?;
     executor::register(module)
 }

@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
+use manyhands_executor::process::own_file;
 use manyhands_proto::WorkerId;
 use manyhands_transport::machine::program_hash;
 
 use super::crew::Crew;
 use crate::error::Error;
-
-/// The file of this process's program, also if another took its name since.
-const OWN: &str = "/proc/self/exe";
 
 /// What this program is called: the hash of its file.
 pub(super) fn own_hash() -> Result<u128, Error> {
@@ -21,7 +19,7 @@ pub(super) fn own_hash() -> Result<u128, Error> {
     if let Some(hash) = HASH.get() {
         return Ok(*hash);
     }
-    let hash = program_hash(Path::new(OWN)).map_err(|error| Error::Program(Arc::new(error)))?;
+    let hash = program_hash(own_file()).map_err(|error| Error::Program(Arc::new(error)))?;
     Ok(*HASH.get_or_init(|| hash))
 }
 
@@ -52,7 +50,7 @@ impl Programs {
             }
         }
         if own_hash().is_ok_and(|own| own == program) {
-            self.offer(program, Path::new(OWN));
+            self.offer(program, own_file());
         }
         let mut all = self.lock();
         let unknown = || format!("this client has no program {program:032x}");

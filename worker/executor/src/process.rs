@@ -15,7 +15,10 @@
 //!   single thread), and the worker kills their process groups.
 //! - An executor dies: the template kills what is left of its process group before it reports.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +98,36 @@ struct Inheritance {
     stdout: OwnedFd,
     stderr: OwnedFd,
     worker: OwnedFd,
+}
+
+/// A program that is not the file that this process was started from: a library that an interpreter
+/// has loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its file, which names it by its content.
+    pub file: PathBuf,
+    /// What loads it anew, first the program and then its arguments: with [`VARIABLE`] in its
+    /// environment it is a template.
+    pub command: Vec<OsString>,
+}
+
+static LOADED: OnceLock<Loaded> = OnceLock::new();
+
+/// From now on this is what this process counts as its own program. Counts once, before the program is
+/// first asked for.
+pub fn set_own_program(loaded: Loaded) {
+    // A second one would be the same library.
+    let _ = LOADED.set(loaded);
+}
+
+/// What stands for the file that this process was started from, if anything does.
+pub fn loaded() -> Option<&'static Loaded> {
+    LOADED.get()
+}
+
+/// The file of this process's own program, also if another took its name since.
+pub fn own_file() -> &'static Path {
+    loaded().map_or(Path::new("/proc/self/exe"), |loaded| &loaded.file)
 }
 
 /// Makes sure that the constructor is part of a program that can be a worker.

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manyhands_executor::process::own_file;
 use manyhands_transport::bulk::BulkConfig;
 use manyhands_transport::link::DialError;
 use manyhands_transport::machine::program_hash;
@@ -105,7 +106,7 @@ impl Daemon {
             own_directory(&config.state_dir).map_err(unusable("state", &config.state_dir))?;
         let spill = config.spill_directory(&directory);
         std::fs::create_dir_all(&spill).map_err(unusable("spill", &spill))?;
-        let own_program = program_hash(Path::new("/proc/self/exe"));
+        let own_program = program_hash(own_file());
         let own_program = own_program.map_err(system("cannot read the daemon's own program"))?;
         let exchange = listen(&config, &directory)?;
         Ok(Daemon { config, directory, _lock: lock, own_program, exchange })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use manyhands_executor::process::{VARIABLE, VERSION};
+use manyhands_executor::process::{self, VARIABLE, VERSION};
 use manyhands_proto::client::Environment;
 use serde_json::json;
 
@@ -86,13 +86,7 @@ impl Program {
     /// What starts it as a template.
     pub(super) fn command(&self) -> Command {
         let mut command = match self {
-            Program::Own => {
-                let mut command = clean("/proc/self/exe".as_ref());
-                if let Some(name) = std::env::args_os().next() {
-                    command.arg0(name);
-                }
-                command
-            }
+            Program::Own => own_command(),
             Program::Rust { path, .. } => clean(path),
             Program::Python(python) => return python.command(),
         };
@@ -103,7 +97,7 @@ impl Program {
     /// Why it cannot even be started, in words.
     pub(super) fn explain(&self, error: &io::Error) -> String {
         let path = match self {
-            Program::Own => Path::new("/proc/self/exe"),
+            Program::Own => process::own_file(),
             Program::Rust { path, .. } => path,
             Program::Python(python) => return python.explain(error),
         };
@@ -154,6 +148,20 @@ impl Program {
             }
         }
     }
+}
+
+/// What starts the program that this process is part of.
+fn own_command() -> Command {
+    if let Some([program, arguments @ ..]) = process::loaded().map(|loaded| &loaded.command[..]) {
+        let mut command = clean(program.as_ref());
+        command.args(arguments);
+        return command;
+    }
+    let mut command = clean(process::own_file());
+    if let Some(name) = std::env::args_os().next() {
+        command.arg0(name);
+    }
+    command
 }
 
 impl Python {

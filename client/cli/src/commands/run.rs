@@ -7,7 +7,6 @@ mod output;
 mod report;
 mod waiting;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +108,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(&self) -> Result<u8, Failure> {
         let order = self.order()?;
         let client = self.client()?;
         let contents = self.contents(&client)?;

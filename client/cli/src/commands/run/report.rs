@@ -1,6 +1,5 @@
 //! How the commands ended: one exit code, and what to say about those that failed.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,7 +58,7 @@ impl Report {
     }
 
     /// Says what there is to say; the code to end with.
-    pub(super) fn finish(self, output: &Output) -> ExitCode {
+    pub(super) fn finish(self, output: &Output) -> u8 {
         output.finish();
         let interrupted = self.interrupted.load(Ordering::SeqCst);
         let code = if interrupted { INTERRUPTED } else { self.highest.min(255) };
@@ -68,7 +67,7 @@ impl Report {
             eprintln!("manyhands: {} of {} commands failed", self.failed, self.ended);
         }
         output.tell(&json!({ "commands": self.ended, "failed": self.failed, "exit_code": code }));
-        ExitCode::from(code as u8)
+        code as u8
     }
 }
 
