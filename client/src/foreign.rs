@@ -33,8 +33,6 @@ pub use object::{Fetched, Object};
 pub use program::Program;
 pub use watch::Watch;
 
-pub use crate::python::PythonConfig;
-
 pub(crate) use function::Callee;
 
 use crate::client::Client;

@@ -27,6 +27,12 @@ impl Reference {
     pub(crate) fn object(&self) -> ObjectId {
         self.session.object(self.key)
     }
+
+    /// As it is written inside a value.
+    pub(crate) fn written(&self) -> Written {
+        let ObjectId { task: TaskId { job, lane, seq }, index } = self.object();
+        Written { job, lane, seq, index }
+    }
 }
 
 impl Clone for Reference {
@@ -194,7 +200,7 @@ pub(crate) fn decode_for<R>(reader: Reader, decode: impl FnOnce() -> R) -> R {
 
 /// A handle inside a value.
 #[derive(Serialize, Deserialize)]
-struct Written {
+pub(crate) struct Written {
     job: JobId,
     lane: Lane,
     seq: u64,
@@ -214,8 +220,7 @@ impl<T> Serialize for Handle<T> {
                  put; get its value first",
             ));
         }
-        let ObjectId { task: TaskId { job, lane, seq }, index } = self.id();
-        Written { job, lane, seq, index }.serialize(serializer)
+        self.reference.written().serialize(serializer)
     }
 }
 

@@ -129,8 +129,15 @@ pub(crate) fn decode<T: Data>(codec: Codec, encoded: &impl Encoded) -> Result<T,
     match codec {
         Codec::MSGPACK => rmp_serde::from_slice(encoded.as_slice()).map_err(|e| e.to_string()),
         Codec::POD => decode_raw(encoded),
+        Codec::RAW if is_bytes::<T>() => decode_raw(encoded),
         Codec(other) => Err(format!("codec {other} is none that this client reads")),
     }
+}
+
+/// Whether this is a type for bytes.
+fn is_bytes<T: 'static>() -> bool {
+    let id = TypeId::of::<T>();
+    id == TypeId::of::<Vec<u8>>() || id == TypeId::of::<Slice<u8>>()
 }
 
 fn decode_raw<T: Data>(encoded: &impl Encoded) -> Result<T, String> {
@@ -172,6 +179,15 @@ mod tests {
         there_and_back(vec![Some(1), None], Codec::MSGPACK);
         there_and_back("text".to_owned(), Codec::MSGPACK);
         there_and_back((1u8, vec![2.0f64]), Codec::MSGPACK);
+    }
+
+    #[test]
+    fn bytes_of_other_languages_are_read() {
+        let binary = [&[0xc4, 3], &[1u8, 2, 3][..]].concat();
+        let binary = binary.as_slice();
+        assert_eq!(decode::<Vec<u8>>(Codec::MSGPACK, &binary).unwrap(), [1, 2, 3]);
+        assert_eq!(decode::<Slice<u8>>(Codec::RAW, &[4u8, 5].as_slice()).unwrap()[..], [4, 5]);
+        assert!(decode::<String>(Codec::RAW, &[4u8, 5].as_slice()).is_err());
     }
 
     #[test]

@@ -24,10 +24,20 @@ impl Function {
     /// A function that the session's runtime makes of `code`. Its id is the hash of that
     /// (BLAKE3, 128 bits).
     pub fn described(name: &str, code: Bytes) -> Function {
+        Function::of(name, code, None)
+    }
+
+    /// As [`Function::described`], made by a runtime of its own; one of Python by the session's, if that
+    /// is Python too.
+    pub(crate) fn of_runtime(name: &str, code: Bytes, runtime: Runtime) -> Function {
+        Function::of(name, code, Some(runtime))
+    }
+
+    fn of(name: &str, code: Bytes, runtime: Option<Runtime>) -> Function {
         let hash = blake3::hash(&code);
         let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
         let id = FunctionId(u128::from_le_bytes(*first));
-        Function(Arc::new(Described { id, name: name.to_owned(), code, runtime: None }))
+        Function(Arc::new(Described { id, name: name.to_owned(), code, runtime }))
     }
 
     /// A task of a Rust program, as [`manyhands_executor::registry`] knows it there.
@@ -53,7 +63,13 @@ impl Function {
     /// As the scheduler is told of it.
     pub(crate) fn spec(&self, session: &Runtime) -> FunctionSpec {
         let Described { id, name, code, runtime } = &*self.0;
-        let runtime = runtime.as_ref().unwrap_or(session).clone();
+        let runtime = match runtime {
+            // Python is set up as the session says, if it says so.
+            Some(Runtime::Python(_)) if matches!(session, Runtime::Python(_)) => session,
+            Some(own) => own,
+            None => session,
+        };
+        let runtime = runtime.clone();
         FunctionSpec { id: *id, name: name.clone(), runtime, code: code.clone() }
     }
 }

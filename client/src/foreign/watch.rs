@@ -56,7 +56,7 @@ impl Watch {
         let pending = || self.watched().keys().copied().collect();
         let came = self.session.next_done(self.waiter, &pending, deadline)?;
         let mut watched = self.watched();
-        Ok(came.into_iter().flat_map(|key| watched.remove(&key).unwrap_or_default()).collect())
+        Ok(came.into_iter().filter_map(|key| watched.remove(&key)).flatten().collect())
     }
 
     /// Ends it: whoever waits is woken.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use manyhands_proto::client::{FromClient, Outcome, Runtime};
 use manyhands_proto::value::Value;
 
-use super::state::{Found, Key};
-use super::table::LET_GO;
+use super::state::{FOREIGN, Found, Key};
+use super::table::UNTIL_END;
 use super::{OUTBOX_ROWS, Session, Tries};
 use crate::connection::Stored;
 use crate::error::{Error, TaskError};
@@ -46,18 +46,15 @@ impl Session {
     /// One handle less, but the task goes on and is not cancelled for want of one.
     pub(crate) fn let_go(&self, key: Key) {
         let mut state = self.lock();
-        let is_last =
-            state.slot(key).is_some_and(|slot| slot.handles == 1 && !slot.state.is_done());
-        if is_last && key.job != super::state::FOREIGN {
-            state.want(&[key]);
-            if let Some(slot) = state.slot(key) {
-                slot.handles = LET_GO;
-            }
-            self.poke_if_mail(state);
-            return;
+        if key.job == FOREIGN || state.is_done(key) {
+            drop(state);
+            return self.release(key);
         }
-        drop(state);
-        self.release(key);
+        state.want(&[key]);
+        if let Some(slot) = state.slot(key) {
+            slot.handles = (slot.handles - 1) | UNTIL_END;
+        }
+        self.poke_if_mail(state);
     }
 
     /// What is known of each of these; let go ones are not asked for.
@@ -139,7 +136,8 @@ impl Session {
         let mut state = self.lock();
         state.check_open()?;
         state.flush();
-        let job = state.jobs[job].id;
+        // Nothing is left of one that is forgotten.
+        let Some(job) = state.jobs.get(job).map(|job| job.id) else { return Ok(()) };
         state.outbox.push(FromClient::CancelJob { job, reason });
         self.poke(state);
         Ok(())

@@ -8,7 +8,7 @@ use manyhands_transport::{Receive, Source};
 
 use super::asking::Reply;
 use super::state::{Key, State};
-use super::table::{LET_GO, State as ObjectState};
+use super::table::{State as ObjectState, UNTIL_END};
 use super::waiting::{Signal, Wake};
 use super::{Session, Shared};
 use crate::error::Error;
@@ -66,10 +66,10 @@ impl State {
             return;
         }
         let Some(slot) = self.slot(key) else { return };
-        let (waiter, let_go) = (std::mem::take(&mut slot.waiter), slot.handles == LET_GO);
+        let (waiter, let_go) = (std::mem::take(&mut slot.waiter), slot.handles >= UNTIL_END);
         self.waiters.on_done(key, waiter, woken);
         if let_go {
-            self.release(key);
+            self.release_share(key, UNTIL_END);
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::asking::Questions;
 use super::forming::Row;
 use super::jobs::{Job, Jobs};
-use super::table::{LET_GO, SMALL, Slot, State as ObjectState};
+use super::table::{SMALL, Slot, State as ObjectState};
 use super::waiting::Waiters;
 use super::{Call, held};
 use crate::connection::Connection;
@@ -284,18 +284,24 @@ impl State {
     }
 
     pub(super) fn retain(&mut self, key: Key) {
-        if let Some(slot) = self.slot(key).filter(|slot| slot.handles != LET_GO) {
+        if let Some(slot) = self.slot(key) {
             slot.handles += 1;
         }
     }
 
     /// One handle less; what was known of the object if that was the last one.
     pub(super) fn release(&mut self, key: Key) -> Option<ObjectState> {
-        if key.job == FOREIGN {
-            return self.release_foreign(key.seq);
+        match key.job {
+            FOREIGN => self.release_foreign(key.seq),
+            _ => self.release_share(key, 1),
         }
+    }
+
+    /// As [`State::release`], of an object of this lane: of one handle or of the share that the session
+    /// itself has until the object's end.
+    pub(super) fn release_share(&mut self, key: Key, share: u32) -> Option<ObjectState> {
         let job = self.jobs.get(key.job)?;
-        let freed = job.table.release(key.seq, key.index)?;
+        let freed = job.table.release(key.seq, key.index, share)?;
         if let Some(row) = job.forming.row(key.seq)
             && row.outputs == 1
         {

@@ -18,7 +18,7 @@ pub(crate) const SMALL: usize = 13;
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) state: State,
-    /// Handles to it in this process. A slot with none is vacant.
+    /// Handles to it in this process, and [`UNTIL_END`]. A slot with neither is vacant.
     pub(crate) handles: u32,
     /// Who waits for it: 0 for nobody, a waiter's number, or [`MANY`].
     pub(crate) waiter: u32,
@@ -27,8 +27,9 @@ pub(crate) struct Slot {
 /// The [`Slot::waiter`] of an object that several wait for.
 pub(crate) const MANY: u32 = u32::MAX;
 
-/// The [`Slot::handles`] of an object whose task is to end though nobody has a handle any more.
-pub(crate) const LET_GO: u32 = u32::MAX;
+/// Among the [`Slot::handles`] of an object whose task is to end even if nobody has a handle any more:
+/// the session's own share, until then.
+pub(crate) const UNTIL_END: u32 = 1 << 31;
 
 /// What is known of an object.
 #[derive(Debug, Default)]
@@ -107,10 +108,11 @@ impl Table {
         true
     }
 
-    /// One handle less to an object; hands out its state if that was the last one.
-    pub(crate) fn release(&mut self, seq: u64, index: u32) -> Option<State> {
+    /// One handle less to an object, or, with [`UNTIL_END`] for a share, the session's own; hands out
+    /// its state if nobody has a share any more.
+    pub(crate) fn release(&mut self, seq: u64, index: u32, share: u32) -> Option<State> {
         let slot = self.get(seq, index)?;
-        slot.handles = if slot.handles == LET_GO { 0 } else { slot.handles - 1 };
+        slot.handles = slot.handles.saturating_sub(share);
         if slot.handles > 0 {
             return None;
         }
@@ -195,11 +197,11 @@ mod tests {
             assert!(table.retain(seq, 0, State::Pending));
         }
         assert!(!table.retain(5, 0, State::Pending), "a second handle to the same object");
-        assert!(table.release(5, 0).is_none());
+        assert!(table.release(5, 0, 1).is_none());
         assert_eq!(table.pages.len(), 10);
-        assert!(table.release(5, 0).is_some());
+        assert!(table.release(5, 0, 1).is_some());
         assert_eq!((table.first, table.pages.len()), (3, 7));
-        assert!(table.release(PAGE * 9 + 1, 0).is_some());
+        assert!(table.release(PAGE * 9 + 1, 0, 1).is_some());
         assert_eq!(table.pages.len(), 1);
         assert!(table.get(5, 0).is_none() && table.get(PAGE * 3, 0).is_some());
         assert!(table.retain(1, 0, State::Pending), "before the first page");
@@ -211,10 +213,10 @@ mod tests {
         let mut table = Table::default();
         assert!(table.retain(7, 0, State::Pending));
         assert!(table.retain(7, 1, State::Wanted));
-        assert!(table.release(7, 0).is_some());
+        assert!(table.release(7, 0, 1).is_some());
         assert!(table.get(7, 0).is_none() && table.get(7, 1).is_some());
-        assert!(table.release(7, 1).is_some());
-        assert!(table.release(7, 1).is_none(), "once more is harmless");
+        assert!(table.release(7, 1, 1).is_some());
+        assert!(table.release(7, 1, 1).is_none(), "once more is harmless");
     }
 
     #[test]

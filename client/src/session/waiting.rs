@@ -302,12 +302,12 @@ impl Session {
     pub(crate) fn watch_also(&self, number: u32, key: Key) {
         let mut state = self.lock();
         state.want(&[key]);
-        if !state.wait_on(key, number)
-            && let Some(Waiter { came: Some(came), .. }) = state.waiters.get(number)
-        {
-            came.push(key);
+        let mut woken = Vec::new();
+        if !state.wait_on(key, number) {
+            state.waiters.count(key, number, &mut woken);
         }
         self.poke_if_mail(state);
+        woken.into_iter().for_each(Wake::wake);
     }
 
     /// What has come since the last call; waits for the first if nothing has, not longer than until
@@ -330,7 +330,9 @@ impl Session {
             waiter.wake = Some(Wake::Thread(signal.clone()));
             state.check_waiting()?;
             self.poke_if_mail(state);
-            self.block(&pending(), &signal, deadline)?;
+            // Only a task says what it waits for.
+            let keys = if self.is_pumped() { pending() } else { Vec::new() };
+            self.block(&keys, &signal, deadline)?;
         }
     }
 }
