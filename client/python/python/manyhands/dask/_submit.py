@@ -1,0 +1,124 @@
+"""Sends what some keys need of a graph, and fetches their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dask._task_spec import DataNode, GraphNode
+
+from .. import _core
+from . import _groups, _run
+from ._groups import Group, Key, Needed
+from ._steps import Passed, Writer, Written
+
+if TYPE_CHECKING:
+    from .._client import Client
+    from .._core import Future, Lazy, Options
+
+
+class Failed(Exception):
+    """A task of the graph raised."""
+
+    def __init__(self, key: Key, error: BaseException) -> None:
+        self.key = key
+        """None if it is not known which one it was."""
+        self.error = error
+
+
+class Sending:
+    """The part of a graph that some keys need, as nodes that have not been sent."""
+
+    def __init__(
+        self,
+        client: Client,
+        nodes: dict[Key, GraphNode],
+        asked: Iterable[Key],
+        options: Options | None,
+        *,
+        alone: bool = False,
+        marks: bool = False,
+    ) -> None:
+        """`alone`: every task on its own. `marks`: each group has a further result that says only
+        that it has run."""
+        self.client = client
+        self.asked = list(dict.fromkeys(asked))
+        self.graph = Needed(nodes, self.asked)
+        actual = {self.graph.actual(key) for key in self.asked}
+        groups = _groups.alone(self.graph) if alone else _groups.together(self.graph, actual)
+        writer = Writer(self.graph, client.put)
+        self.written = [writer.write(number, group) for number, group in enumerate(groups)]
+        program = _run.Program(writer.table.entries, "dask")
+        self.lazies: dict[Key, Lazy[Any]] = {}
+        self.marks: list[Lazy[Any]] = []
+        for written in self.written:
+            self._add(program, written, options, marks)
+
+    def _add(
+        self, program: _run.Program, written: Written, options: Options | None, marks: bool
+    ) -> None:
+        lazies, results = self.lazies, written.group.results
+        inputs = [i.value if type(i) is Passed else lazies[i] for i in written.inputs]
+        args = (written.work(marks), *inputs)
+        if len(results) == 1 and not marks:
+            lazies[results[0]] = _core.lazy(program, args, None, options, None)
+            return
+        made = _core.lazy(program, args, None, options, len(results) + marks)
+        lazies.update(zip(results, made, strict=False))
+        if marks:
+            self.marks.append(made[-1])
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups, in the order in which they are to run."""
+        return [written.group for written in self.written]
+
+    def tasks(self) -> list[Key]:
+        """The tasks behind the keys that were asked for: without those that are data."""
+        actual = dict.fromkeys(map(self.graph.actual, self.asked))
+        return [key for key in actual if key in self.lazies]
+
+    def futures(self) -> dict[Key, Any]:
+        """Sends it, and leaves the results in the cluster: a future by key, or data."""
+        tasks = self.tasks()
+        futures = self.client.persist([self.lazies[key] for key in tasks])
+        return self.by_asked(dict(zip(tasks, futures, strict=True)))
+
+    def values(self) -> dict[Key, Any]:
+        """Sends it, waits, and fetches: the values by key."""
+        tasks = self.tasks()
+        futures = self.client.compute([self.lazies[key] for key in tasks])
+        return self.by_asked(dict(zip(tasks, self.fetched(futures), strict=True)))
+
+    def fetched(self, futures: list[Future[Any]]) -> list[Any]:
+        """The values of futures. If there is no such value, nothing of the graph runs on."""
+        try:
+            return self.client.gather(futures)
+        except BaseException as error:
+            self.client.cancel(futures, "another part of the graph has failed")
+            if not isinstance(error, Exception):
+                raise
+            raise Failed(self.culprit(error), error) from None
+
+    def culprit(self, error: BaseException) -> Key | None:
+        """The task that raised an error, which is also noted there."""
+        place = error.__dict__.pop(_run.FAILED, None)
+        if place is None:
+            return None
+        group, step = place
+        key: Key = self.written[group].keys[step]
+        error.add_note(f"in Dask's task {key!r}")
+        return key
+
+    def by_asked(self, values: dict[Key, Any]) -> dict[Key, Any]:
+        """What was asked for, with the data of the graph."""
+        actual, nodes = self.graph.actual, self.graph.nodes
+        found = {}
+        for key in self.asked:
+            task = actual(key)
+            node = nodes[task]
+            value = node.value if type(node) is DataNode else values[task]
+            if type(value) is _core.Future and type(node) is DataNode:
+                value = value.result()
+            found[key] = value
+        return found
