@@ -398,28 +398,38 @@ def client() -> Client:
     """The client of this program: the innermost in a `with`, else the one that was made last;
     within a task that of its job. Made if there is none.
 
-    >>> client().submit(pow, 2, 4).result()
+    >>> mh.client().submit(pow, 2, 4).result()
     16
     """
     with _default_lock:
-        for found in reversed(_entered):
-            if found.is_open:
-                return found
-        for reference in reversed(_made):
-            made = reference()
-            if made is not None and made.is_open:
-                return made
-        return current() or _kept(Client())
+        return existing() or _kept(Client())
+
+
+def existing() -> Client | None:
+    """As `client`, and None if there is none."""
+    for found in reversed(_entered):
+        if found.is_open:
+            return found
+    for reference in reversed(_made):
+        made = reference()
+        if made is not None and made.is_open:
+            return made
+    return current()
+
+
+def keep_private(client: Client) -> None:
+    """Nobody else comes to use this client by `client`, and whoever made it ends it."""
+    _forget(client)
 
 
 def current() -> Client | None:
     """Within a task a client of its job, for nested work; None outside of tasks.
 
     >>> def total(n):
-    ...     return sum(current().map(abs, range(n)))
+    ...     return sum(mh.current().map(abs, range(n)))
     >>> client.submit(total, 4).result()
     6
-    >>> current() is None
+    >>> mh.current() is None
     True
     """
     found = Client.__new__(Client)

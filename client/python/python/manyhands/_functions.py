@@ -48,7 +48,7 @@ _closures: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary(
 Description = tuple[str, bytes, int, "bytes | None"]
 
 
-def describe(function: Callable[..., Any], remote: bool = False) -> Description:
+def describe(function: Callable[..., Any], remote: bool | None = None) -> Description:
     """What the cluster needs to know of a function: its name, its code, whether it is a generator
     function, and its pickle if that travels as an object (the code is then that of a function which
     takes it as its first argument). Called by the native module, once for each function.
@@ -58,13 +58,15 @@ def describe(function: Callable[..., Any], remote: bool = False) -> Description:
     >>> name, b"math:sqrt" in code, kind, body
     ('sqrt', True, 0, None)
     """
+    remote = _remote if remote is None else remote
     target = unwrapped(function)
     name, kind = display_name(target), STREAM if _is_stream(target) else ORDINARY
     reference = reference_of(target, remote)
     if reference is not None:
         return name, _code(_BY_REFERENCE, reference), kind, None
     body = _pickled(target, name)
-    if len(body) > CODE_LIMIT - 64 or _is_crowded(target):
+    as_object = getattr(type(target), "travels_as_object", False)
+    if as_object or len(body) > CODE_LIMIT - 64 or _is_crowded(target):
         return name, _code(_BY_REFERENCE, _CALL), kind, body
     return name, _code(_BY_VALUE, body), kind, None
 

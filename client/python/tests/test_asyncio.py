@@ -1,0 +1,147 @@
+"""All of it from an event loop."""
+
+import asyncio
+
+import manyhands as mh
+import pytest
+from conftest import LIMIT_S, pass_gate
+
+
+def run(coroutine):
+    async def limited():
+        return await asyncio.wait_for(coroutine, LIMIT_S)
+
+    return asyncio.run(limited())
+
+
+def fail():
+    raise ValueError("no")
+
+
+def test_await(client, gate):
+    async def main():
+        future = client.submit(pass_gate, gate, 5)
+        asyncio.get_running_loop().call_soon(gate.open)
+        assert await future == 5
+        assert await future == 5, "again"
+        with pytest.raises(ValueError):
+            await client.submit(fail)
+
+    run(main())
+
+
+def test_gather_of_asyncio(client):
+    async def main():
+        return await asyncio.gather(*(client.submit(abs, -n) for n in range(200)))
+
+    assert run(main()) == list(range(200))
+
+
+def test_gather_async(client):
+    async def main():
+        futures = client.submit_many(abs, range(-2000, 0))
+        assert await mh.gather_async(futures) == list(range(2000, 0, -1))
+        assert await client.gather_async([]) == []
+        with pytest.raises(ValueError):
+            await mh.gather_async([*futures, client.submit(fail)])
+
+    run(main())
+
+
+def test_wrap_future_and_wait(client, gate):
+    async def main():
+        wrapped = asyncio.wrap_future(client.submit(pass_gate, gate, 1))
+        done, _ = await asyncio.wait([wrapped], timeout=0.01)
+        assert not done
+        gate.open()
+        assert await wrapped == 1
+
+    run(main())
+
+
+def test_run_in_executor(client):
+    async def main():
+        return await asyncio.get_running_loop().run_in_executor(client, pow, 2, 5)
+
+    assert run(main()) == 32
+
+
+def test_an_await_that_is_cancelled_cancels_nothing_but_wrap_future_does(client, gate):
+    async def main():
+        future = client.submit(pass_gate, gate, 1)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(future_of(future), 0.01)
+        assert not future.done()
+        wrapped = asyncio.wrap_future(future)
+        wrapped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+        await asyncio.sleep(0)
+        assert future.cancelled()
+
+    async def future_of(future):
+        return await future
+
+    run(main())
+
+
+def test_as_completed(client, gate):
+    async def main():
+        slow, quick = client.submit(pass_gate, gate, "slow"), client.submit(abs, -1)
+        found = []
+        async for future in mh.as_completed([slow, quick], timeout=LIMIT_S):
+            found.append(await future)
+            gate.open()
+        assert found == [1, "slow"]
+
+    run(main())
+
+
+def test_as_completed_times_out(client, gate):
+    async def main():
+        with pytest.raises(TimeoutError):
+            async for _ in mh.as_completed([client.submit(pass_gate, gate)], timeout=0.01):
+                pass
+
+    run(main())
+
+
+def test_map(client):
+    async def main():
+        return [n async for n in client.map(abs, range(-100, 0))]
+
+    assert run(main()) == list(range(100, 0, -1))
+
+
+def test_map_fails_where_the_item_is(client):
+    async def main():
+        found = []
+        with pytest.raises(ZeroDivisionError):
+            async for n in client.map(divmod, [4, 4], [2, 0]):
+                found.append(n)
+        return found
+
+    assert run(main()) == [(2, 0)]
+
+
+def test_compute(client):
+    async def main():
+        node = mh.delayed(sum)([mh.delayed(abs)(-1), 2])
+        assert await mh.compute_async(node, client=client) == 3
+
+    run(main())
+
+
+def test_a_client_in_an_async_block():
+    async def main():
+        async with mh.Client("local", workers=1) as client:
+            return await client.submit(abs, -3)
+
+    assert run(main()) == 3
+
+
+def test_many_loops_one_after_the_other(client):
+    async def main():
+        return await client.submit(abs, -1)
+
+    assert [run(main()) for _ in range(3)] == [1, 1, 1]

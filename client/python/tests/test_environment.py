@@ -1,0 +1,119 @@
+"""What executors are set up with."""
+
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import manyhands as mh
+import pytest
+from conftest import LIMIT_S
+from manyhands import _environment
+
+
+def package(directory, name, text="def f():\n    return 'packed'\n"):
+    made = directory / name
+    made.mkdir(parents=True)
+    (made / "__init__.py").write_text(text)
+    (made / "data.txt").write_text("data")
+    (made / "__pycache__").mkdir()
+    (made / "__pycache__" / "x.pyc").write_bytes(b"not to be sent")
+    return made
+
+
+def test_settings_are_checked():
+    for wrong in (
+        {"variables": {"A": 1}},
+        {"preload": "numpy"},
+        {"py_modules": [3]},
+    ):
+        with pytest.raises(TypeError):
+            _environment.describe(**wrong)
+    for wrong in (
+        {"variables": {"A=B": "1"}},
+        {"py_modules": ["/there/is/nothing"]},
+        {"py_modules": ["no_such_module_at_all"]},
+    ):
+        with pytest.raises(ValueError):
+            _environment.describe(**wrong)
+
+
+def test_requirements_come_from_a_list_or_a_file(tmp_path):
+    file = tmp_path / "requirements.txt"
+    file.write_text("# what it needs\nnumpy>=1  # arrays\n\npandas\n")
+    assert _environment.describe(requirements=file)["requirements"] == ["numpy>=1", "pandas"]
+    assert _environment.describe(requirements=["numpy"])["requirements"] == ["numpy"]
+
+
+def test_the_path_is_what_other_interpreters_do_not_have():
+    path = _environment.import_path()
+    assert str(Path(mh.__file__).parents[1]) in path
+    assert not any(entry.endswith("site-packages") for entry in path)
+    assert os.path.dirname(os.__file__) not in path
+
+
+def test_the_same_modules_make_the_same_archive(tmp_path):
+    archives = []
+    for copy in ("one", "two"):
+        made = package(tmp_path / copy, "packed")
+        os.utime(made / "data.txt", (copy == "one" and 1e9, 2e9))
+        archives.append(_environment.describe(py_modules=[made], remote=True)["archive"])
+    one, two = (Path(archive).read_bytes() for archive in archives)
+    assert archives[0] != archives[1] and one == two
+    with zipfile.ZipFile(archives[0]) as archive:
+        assert archive.namelist() == ["packed/__init__.py", "packed/data.txt"]
+
+
+def test_here_modules_are_on_the_path(tmp_path):
+    made = package(tmp_path, "packed")
+    found = _environment.describe(py_modules=[made])
+    assert found["archive"] is None and str(tmp_path) in found["path"]
+
+
+@pytest.fixture(params=["local", "remote"])
+def begin(request, address):
+    """Begins a client with settings, in both places."""
+
+    def begin(**settings):
+        if request.param == "local":
+            return mh.Client("local", workers=1, **settings)
+        return mh.Client(address, **settings)
+
+    return begin
+
+
+def test_variables_and_directory(begin, tmp_path):
+    with begin(env={"MADE_FOR_TASKS": "yes"}, directory=tmp_path) as client:
+        assert client.submit(os.getenv, "MADE_FOR_TASKS").result(LIMIT_S) == "yes"
+        assert client.submit(os.getcwd).result(LIMIT_S) == str(tmp_path)
+    assert "MADE_FOR_TASKS" not in os.environ
+
+
+def test_preloaded_modules_are_there_before_the_first_task(begin):
+    with begin(preload=["colorsys", "xml.dom.minidom"]) as client:
+        there = client.submit(lambda: {"colorsys", "xml.dom.minidom"} <= set(sys.modules))
+        assert there.result(LIMIT_S)
+
+
+def test_a_preload_that_fails_says_why(begin):
+    with begin(preload=["no_such_module_at_all"]) as client:
+        error = client.submit(abs, -1).exception(LIMIT_S)
+    assert isinstance(error, mh.ManyhandsError) and "no_such_module_at_all" in str(error)
+
+
+def test_py_modules_can_be_imported(begin, tmp_path):
+    made = package(tmp_path, "packed_for_tasks")
+
+    def use():
+        import packed_for_tasks
+
+        return packed_for_tasks.f()
+
+    with begin(py_modules=[made]) as client:
+        assert client.submit(use).result(LIMIT_S) == "packed"
+
+
+def test_clients_with_different_environments(begin):
+    with begin(env={"WHO": "one"}) as one, begin(env={"WHO": "two"}) as two:
+        assert one.submit(os.getenv, "WHO").result(LIMIT_S) == "one"
+        assert two.submit(os.getenv, "WHO").result(LIMIT_S) == "two"
