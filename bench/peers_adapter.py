@@ -51,4 +51,4 @@ class Manyhands(Adapter):
     def dask_scheduler(self):
         import manyhands.dask
 
-        return functools.partial(manyhands.dask.get, client=self.client)
+        return manyhands.dask.Scheduler(self.client)

@@ -2,10 +2,10 @@
 
     python flights_dask.py [folder]        # the folder that `make data` wrote; data/flights if none
 
-What a user of Dask has stays as it is. `manyhands.dask.get` takes the place of Dask's scheduler.
+What a user of Dask has stays as it is. A scheduler of `manyhands.dask` takes the place of
+Dask's own; `scheduler="manyhands"` is the one of the default client.
 """
 
-import functools
 import sys
 import time
 from pathlib import Path
@@ -52,8 +52,7 @@ def analyse(client, folder=FOLDER):
         dtype={"dep_delay": "float64", "arr_delay": "float64"},
     )
     airlines = pd.read_csv(folder / "airlines.csv")
-    on_manyhands = functools.partial(manyhands.dask.get, client=client)
-    with dask.config.set(scheduler=on_manyhands):
+    with dask.config.set(scheduler=manyhands.dask.Scheduler(client)):
         (found,) = dask.compute(report(flights, airlines))
     return {by: groups.sort_index() for by, groups in found.items()}
 
