@@ -2,19 +2,19 @@
 
 mod play;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use manyhands_proto::client::{FromClient, Outcome, PutPlace, ToClient};
+use manyhands_proto::client::{FromClient, Outcome, PutPlace, Runtime, ToClient};
 use manyhands_proto::executor::{End, Extent, Place, Returned, ReturnedBytes, Run};
 use manyhands_proto::task::{Death, FailureKind};
 use manyhands_proto::value::{Codec, ObjectMeta};
-use manyhands_proto::{ObjectId, TaskId, Time, WorkerId};
+use manyhands_proto::{FunctionId, ObjectId, TaskId, Time, WorkerId};
 use manyhands_worker_core::{Event, ExecutorId};
 
 use crate::nested;
 use crate::plan::{
-    Ending, Plan, TaskNo, TaskPlan, decode_value, encode_args, encode_value, is_inline,
+    Ending, Plan, TaskNo, TaskPlan, code_of, decode_value, encode_args, encode_value, is_inline,
 };
 use crate::record::Fate;
 use crate::store::Store;
@@ -25,7 +25,9 @@ use crate::world::{Happening, World};
 pub struct Executor {
     worker: usize,
     id: ExecutorId,
-    program: u128,
+    runtime: Runtime,
+    /// The functions that it was told of.
+    told_of: BTreeSet<FunctionId>,
     /// Its process id.
     pub pid: u32,
     /// It has started.
@@ -88,7 +90,7 @@ pub struct Around<'a> {
 
 impl Executor {
     /// A process that is starting.
-    pub fn new(worker: usize, id: ExecutorId, program: u128) -> Executor {
+    pub fn new(worker: usize, id: ExecutorId, runtime: Runtime) -> Executor {
         let pid = 1000 * (worker as u32 + 1) + id.0;
         let (ring, in_place, stack) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let (started, alive) = (false, false);
@@ -96,7 +98,8 @@ impl Executor {
         Executor {
             worker,
             id,
-            program,
+            runtime,
+            told_of: BTreeSet::new(),
             pid,
             started,
             alive,
@@ -111,6 +114,13 @@ impl Executor {
     /// The process is there and can be fed.
     pub fn begin_life(&mut self) {
         (self.started, self.alive) = (true, true);
+    }
+
+    /// It is told of a function with code.
+    pub fn told_of(&mut self, id: FunctionId, code: &[u8], around: &mut Around) {
+        if !self.told_of.insert(id) || code != code_of(id) {
+            around.world.fail(format!("{:?} was told of {id} wrongly, or twice", self.id));
+        }
     }
 
     /// A task enters the ring.
@@ -156,8 +166,11 @@ impl Executor {
         let Some(&no) = plan.by_id.get(&run.task) else {
             return world.fail(format!("{} was run, which nobody submitted", run.task));
         };
-        if plan.program_of(no) != self.program {
-            world.fail(format!("{} runs in program {}", run.task, self.program));
+        if plan.runtime_of(no) != self.runtime {
+            world.fail(format!("{} runs in {:?}", run.task, self.runtime));
+        }
+        if matches!(self.runtime, Runtime::Python(_)) && !self.told_of.contains(&run.function) {
+            world.fail(format!("{:?} was not told of the function of {}", self.id, run.task));
         }
         let anew = world.record.submitted_anew(&plan, no);
         world.claimed(no, run.attempt, self.worker, anew);

@@ -28,6 +28,7 @@ pub fn add(plan: &mut Plan, rng: &mut Rng) -> String {
     let wishes = chosen("wishes", 25_000, rng);
     let priorities = chosen("priorities", 25_000, rng);
     plan.programs = chosen("programs", 20_000, rng);
+    plan.pythons = chosen("pythons", 20_000, rng);
     for no in 0..plan.tasks.len() {
         if errors && rng.chance(5_000) {
             err(plan, no, rng);

@@ -5,7 +5,7 @@ use manyhands_proto::client::FromClient;
 use manyhands_proto::graph::TaskRow;
 
 use crate::batch::batch;
-use crate::plan::{Plan, TaskNo, TaskPlan, functions};
+use crate::plan::{Plan, TaskNo, TaskPlan};
 
 /// The messages by which a task submits its children; none if it has none.
 pub fn submission(plan: &Plan, no: TaskNo) -> Vec<FromClient> {
@@ -15,7 +15,7 @@ pub fn submission(plan: &Plan, no: TaskNo) -> Vec<FromClient> {
     }
     let flags = |_| TaskRow::HELD | TaskRow::WANTED;
     vec![
-        FromClient::Functions { first_slot: 0, functions: functions(false) },
+        FromClient::Functions { first_slot: 0, functions: plan.functions_of(no) },
         FromClient::Submit(batch(plan, children, false, flags)),
     ]
 }

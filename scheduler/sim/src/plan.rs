@@ -1,9 +1,10 @@
 //! What the tasks of a run are, what they do, and what must come of them: known before it begins.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use manyhands_proto::client::FunctionSpec;
+use manyhands_proto::client::{Environment, FunctionSpec, Runtime};
 use manyhands_proto::task::TaskOptions;
 use manyhands_proto::value::{Codec, INLINE_LIMIT, Value};
 use manyhands_proto::{FunctionId, JobId, ObjectId, TaskId};
@@ -101,6 +102,8 @@ pub struct Plan {
     pub by_id: FxHashMap<TaskId, TaskNo>,
     /// The functions are those of several programs.
     pub programs: bool,
+    /// Some functions are Python's, in two environments, one of which has an archive of modules.
+    pub pythons: bool,
     /// Tasks that ask for what no worker has.
     pub infeasible: BTreeSet<TaskNo>,
     /// Tasks that must fail, or need one that must; and which that is.
@@ -109,6 +112,9 @@ pub struct Plan {
     /// into it.
     truth: FxHashMap<ObjectId, u64>,
 }
+
+/// The archive of modules of an environment, by its hash.
+const ARCHIVE: u128 = 7;
 
 /// Functions that the plans' tasks run.
 pub const FUNCTIONS: u32 = 6;
@@ -198,13 +204,41 @@ impl Plan {
         task.outputs.get(object.index as usize).copied()
     }
 
-    /// The program that a task is part of. Children are of their parent's.
-    pub fn program_of(&self, no: TaskNo) -> u128 {
+    /// What runs a task. Children are of their parent's runtime.
+    pub fn runtime_of(&self, no: TaskNo) -> Runtime {
         let mut no = no;
         while let Some(parent) = self.tasks[no].parent {
             no = parent;
         }
-        if self.programs { program(self.tasks[no].function) } else { 0 }
+        self.runtime(self.tasks[no].function)
+    }
+
+    /// What runs the function of a slot, if a client calls it.
+    fn runtime(&self, slot: u32) -> Runtime {
+        match slot {
+            4.. if self.pythons => {
+                let archive = if slot == 5 { ARCHIVE } else { 0 };
+                Runtime::Python(Arc::new(Environment { archive, ..Environment::default() }))
+            }
+            _ if self.programs => Runtime::Rust { program: program(slot) },
+            _ => Runtime::Rust { program: 0 },
+        }
+    }
+
+    /// The functions as a client describes them, slot by slot.
+    pub fn functions(&self) -> Vec<FunctionSpec> {
+        (0..FUNCTIONS).map(|slot| function(slot, self.runtime(slot))).collect()
+    }
+
+    /// The functions as a running task describes them: all of its own runtime.
+    pub fn functions_of(&self, no: TaskNo) -> Vec<FunctionSpec> {
+        let own = self.runtime_of(no);
+        let described = |slot| FunctionSpec {
+            // Which is known by this name there.
+            runtime: Runtime::Rust { program: 0 },
+            ..function(slot, own.clone())
+        };
+        (0..FUNCTIONS).map(described).collect()
     }
 
     /// The objects that a task returns.
@@ -305,14 +339,19 @@ pub fn encode_args(task: &TaskPlan) -> Vec<u8> {
     args
 }
 
-/// The functions, slot by slot, of one program or, with `many`, of several.
-pub fn functions(many: bool) -> Vec<FunctionSpec> {
-    (0..FUNCTIONS)
-        .map(|slot| {
-            let id = FunctionId(u128::from(mix2(slot.into(), 0x66)));
-            FunctionSpec::rust(id, format!("function_{slot}"), if many { program(slot) } else { 0 })
-        })
-        .collect()
+/// A function. Only those of Python have code.
+fn function(slot: u32, runtime: Runtime) -> FunctionSpec {
+    let id = FunctionId(u128::from(mix2(slot.into(), 0x66)));
+    let code = match &runtime {
+        Runtime::Rust { .. } => Bytes::new(),
+        Runtime::Python(_) => code_of(id),
+    };
+    FunctionSpec { id, name: format!("function_{slot}"), runtime, code }
+}
+
+/// The code of a Python function.
+pub fn code_of(id: FunctionId) -> Bytes {
+    Bytes::copy_from_slice(&id.0.to_le_bytes())
 }
 
 /// The program of a function where there are several: 0 is that of the workers themselves.

@@ -18,7 +18,7 @@ use crate::batch::batch;
 use crate::client::{Client, Deed};
 use crate::cluster;
 use crate::network::Weather;
-use crate::plan::{JobPlan, Plan, TaskNo, functions};
+use crate::plan::{JobPlan, Plan, TaskNo};
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::shapes::{Drawing, Scale, Shape};
@@ -229,7 +229,7 @@ fn client(plan: &Plan, weather: Weather) -> Client {
     // The executors are there before the work is.
     let at = Time(10_000);
     let mut script =
-        vec![(at, Deed::Say(FromClient::Functions { first_slot: 0, functions: functions(false) }))];
+        vec![(at, Deed::Say(FromClient::Functions { first_slot: 0, functions: plan.functions() }))];
     for job in &plan.jobs {
         let name = format!("job {}", job.id);
         let open = FromClient::OpenJob { job: job.id, name, weight: job.weight };

@@ -19,7 +19,7 @@ use crate::batch::batch;
 use crate::client::{Client, Deed};
 use crate::features;
 use crate::network::Weather;
-use crate::plan::{JobPlan, Plan, PutPlan, TaskNo, encode_value, functions, is_inline};
+use crate::plan::{JobPlan, Plan, PutPlan, TaskNo, encode_value, is_inline};
 use crate::rng::{Rng, mix2};
 use crate::shapes::{Drawing, SHAPES, Scale, Shape};
 use crate::troubles::{self, Troubles};
@@ -216,7 +216,7 @@ fn address(worker: usize) -> SocketAddr {
 /// A script: jobs opened, values put, graphs submitted in batches, some handles dropped early and
 /// some tasks cancelled on the way.
 fn client(plan: &Plan, number: usize, weather: &Weather, rng: &mut Rng) -> Client {
-    let functions = FromClient::Functions { first_slot: 0, functions: functions(plan.programs) };
+    let functions = FromClient::Functions { first_slot: 0, functions: plan.functions() };
     let mut script = vec![(Time(0), Deed::Say(functions))];
     let mut jobs = Vec::new();
     let mut at = Time(rng.below(1_000));

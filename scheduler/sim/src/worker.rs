@@ -237,8 +237,9 @@ impl Worker {
     }
 
     fn start(&mut self, executor: ExecutorId, runtime: Runtime, world: &mut World) {
-        let Runtime::Rust { program } = runtime else {
-            return world.fail(format!("worker {} starts {runtime:?}", self.number));
+        let program = match &runtime {
+            Runtime::Rust { program } => *program,
+            Runtime::Python(environment) => environment.archive,
         };
         if !self.programs.contains(&program) {
             world.fail(format!("worker {} starts program {program}, not here", self.number));
@@ -249,7 +250,7 @@ impl Worker {
             let message = "no more processes".to_owned();
             return world.tell(self.number, us, Event::StartFailed { executor, message });
         }
-        let process = Executor::new(self.number, executor, program);
+        let process = Executor::new(self.number, executor, runtime);
         let pid = process.pid;
         self.executors.insert(executor, process);
         world.tell(self.number, us, Event::ExecutorStarted { executor, pid });
@@ -282,10 +283,10 @@ impl Worker {
                 self.with(executor, world, |it, around| it.run_in_place(run, around));
             }
             ToExecutor::Exit => self.retire(executor, world),
-            ToExecutor::Function { .. }
-            | ToExecutor::Segment { .. }
-            | ToExecutor::DropSegment { .. }
-            | ToExecutor::Ahead(_) => {
+            ToExecutor::Function { id, code, .. } => {
+                self.with(executor, world, |it, around| it.told_of(id, &code, around));
+            }
+            ToExecutor::Segment { .. } | ToExecutor::DropSegment { .. } | ToExecutor::Ahead(_) => {
                 world.fail("a core meddled with what only the shell knows".to_owned());
             }
         }
