@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import sys
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ._core import Future, Lazy, Options
     from ._options import Asked
 
-__all__ = ["Client", "Explanation", "Parts", "View", "client", "current"]
+__all__ = ["Client", "Explanation", "Parts", "View", "client", "current", "put"]
 
 T = TypeVar("T")
 
@@ -312,6 +311,8 @@ class Client(_core.Client, Executor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        import asyncio
+
         _leave(self)
         await asyncio.get_running_loop().run_in_executor(
             None, self.__exit__, kind, error, traceback
@@ -420,6 +421,16 @@ def existing() -> Client | None:
 def keep_private(client: Client) -> None:
     """Nobody else comes to use this client by `client`, and whoever made it ends it."""
     _forget(client)
+
+
+def put(value: T) -> Future[T]:
+    """Puts a value into the cluster of the default client, once, to be an argument of many tasks.
+
+    >>> numbers = mh.put([1, 2, 3])
+    >>> client.submit(sum, numbers).result()
+    6
+    """
+    return client().put(value)
 
 
 def current() -> Client | None:

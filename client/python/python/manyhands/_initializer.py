@@ -1,0 +1,331 @@
+"""Functions of a pool as they travel, and the state that a pool's initializer leaves behind.
+
+A pool's initializer sets up each executor before its first task of that pool, mostly by assigning
+to globals that the pool's functions then use. Functions of `__main__` travel by value, and two that
+are pickled apart from each other would not share their globals: the initializer would fill a
+namespace that nobody reads. So all functions of a pool with an initializer share, within an
+executor, one namespace for each module that travels by value. The first value of a global counts
+there, as it counts in a process that was forked when the pool was made.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import multiprocessing.process
+import os
+import pickle
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from . import _functions
+from ._errors import RemoteError, RemoteTraceback
+
+if TYPE_CHECKING:
+    from ._core import Client
+
+STATES = 16
+"""Pools of which an executor remembers the namespaces and whether their initializer has run. One
+that was forgotten is set up again."""
+
+LARGE_ERROR = 16 << 10
+"""Bytes of a pickled exception from which on it travels as a value."""
+
+PLAIN, ONE, MAP, STAR, EACH = range(5)
+"""What a call does with what it is given: just that; one call, of which a large exception comes
+back as `Failed`; a call for each item, or each tuple of arguments, until one fails; or a call for
+each item, which tells what came of each."""
+
+
+Parts = list[Any]
+"""A pickle and the buffers that lie beside it."""
+
+
+class Initializer:
+    """The initializer of a pool and its arguments, and the pool's mark on what it sends."""
+
+    def __init__(
+        self, call: Callable[..., object], arguments: tuple[Any, ...], client: Client
+    ) -> None:
+        self.token = os.urandom(16)
+        buffers: list[pickle.PickleBuffer] = []
+        body = _pickled((call, arguments), self.token, buffers.append)
+        # Large arguments lie in the object store, and each executor maps them there.
+        is_large = (
+            len(body) + sum(buffer.raw().nbytes for buffer in buffers) > _functions.CODE_LIMIT
+        )
+        self.placed = (client.put([body, *buffers]),) if is_large else ()
+        """What every call of the pool has as its first argument."""
+        parts = None if is_large else [body, *(buffer.raw().tobytes() for buffer in buffers)]
+        # What an initializer that is found by name sets is seen by all pools of its executor.
+        self.setup = (self.token, parts, _functions.reference_of(call) is not None)
+
+
+class Call:
+    """A function as the tasks of a pool call it. It is pickled here and now, once."""
+
+    def __init__(
+        self, function: Callable[..., Any], shape: int, setup: Initializer | None, *, local: bool
+    ) -> None:
+        self.__name__ = self.__qualname__ = _functions.display_name(function)
+        for module in _functions.modules_of(function):
+            _functions.travels_by_value(module)
+        self._function = _pickled(function, None if setup is None else setup.token)
+        self._shape = shape
+        self._setup = None if setup is None else setup.setup
+        # Proxies of a `multiprocessing.Manager` of this machine ask for it when they are unpickled.
+        self._authkey = bytes(multiprocessing.process.current_process().authkey) if local else b""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("this is the function of a pool; only executors call it")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return arrived, (self._function, self._shape, self._setup, self._authkey)
+
+
+# What runs in executors.
+
+
+class _State:
+    """What an executor knows of a pool."""
+
+    def __init__(self, parts: Parts | None, is_shared: bool) -> None:
+        self.namespaces: dict[str, dict[str, Any]] = {}
+        self._parts = parts
+        self._is_shared = is_shared
+        self._is_ready = False
+
+    def prepare(self, placed: Parts | None) -> None:
+        """Runs the initializer, if it has not run, or if what it set may have been set anew by
+        another pool's. Raises what it raises, each time."""
+        global _last
+        if self._is_ready and (_last is self or not self._is_shared):
+            return
+        body, *buffers = self._parts or placed or [b""]
+        call, arguments = pickle.loads(body, buffers=buffers)
+        call(*arguments)
+        self._is_ready, _last = True, self
+        if not self._is_shared:
+            self._parts = None
+
+
+_states: OrderedDict[bytes, _State] = OrderedDict()
+_last: _State | None = None
+"""The pool whose initializer ran last in this executor."""
+
+
+def arrived(
+    body: bytes, shape: int, setup: tuple[bytes, Parts | None, bool] | None, authkey: bytes
+) -> Callable[..., Any]:
+    """A `Call` when it is unpickled: a function that does what is to be done."""
+    if authkey:
+        process = multiprocessing.process.current_process()
+        process.authkey = authkey  # Kept as what can only be pickled while a process is spawned.
+    state = None if setup is None else _state(*setup)
+    function = pickle.loads(body)
+    run = _SHAPES[shape]
+    if state is None:
+        return run(function)
+    prepare, ready, is_placed = state.prepare, run(function), setup is not None and setup[1] is None
+
+    def prepared(*args: Any, **kwargs: Any) -> Any:
+        prepare(args[0] if is_placed else None)
+        return ready(*args[is_placed:], **kwargs)
+
+    return prepared
+
+
+def _state(token: bytes, parts: Parts | None, is_shared: bool) -> _State:
+    state = _states.get(token)
+    if state is None:
+        state = _states[token] = _State(parts, is_shared)
+    _states.move_to_end(token)
+    while len(_states) > STATES:
+        _states.popitem(last=False)
+    return state
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def _one(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            failed = Failed(error)
+            if failed.is_large:
+                return failed
+            raise
+
+    return call
+
+
+def _all(mapper: Callable[..., Iterable[Any]], function: Callable[..., Any]) -> Callable[..., Any]:
+    def over(items: Iterable[Any]) -> tuple[float, int, list[Any] | Failed]:
+        began = time.perf_counter()
+        results: list[Any] | Failed
+        try:
+            results = list(mapper(function, items))
+            heavy = weight(results)
+        except Exception as error:
+            results, heavy = Failed(error), 0
+            if not results.is_large:
+                raise
+        return time.perf_counter() - began, heavy, results
+
+    return over
+
+
+def _map(function: Callable[..., Any]) -> Callable[..., Any]:
+    return _all(map, function)
+
+
+def _star(function: Callable[..., Any]) -> Callable[..., Any]:
+    return _all(itertools.starmap, function)
+
+
+def _each(function: Callable[..., Any]) -> Callable[..., Any]:
+    def over(items: Iterable[Any]) -> tuple[float, int, list[Any]]:
+        began = time.perf_counter()
+        results = []
+        for item in items:
+            try:
+                results.append(function(item))
+            except Exception as error:
+                results.append(Failed(error))
+        return time.perf_counter() - began, weight(results), results
+
+    return over
+
+
+_SHAPES = {PLAIN: _plain, ONE: _one, MAP: _map, STAR: _star, EACH: _each}
+
+
+class Failed:
+    """What a call raised, as a result or among results."""
+
+    def __init__(self, error: BaseException) -> None:
+        import traceback
+
+        # The frame that has caught it says nothing to the user.
+        where = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        self.text = "".join(traceback.format_exception(type(error), error, where))
+        self.name = type(error).__qualname__
+        try:
+            self.body = _pickled(error, None)
+            pickle.loads(self.body)
+        except Exception:  # Not every exception can be rebuilt from its pickle.
+            self.body = b""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is too large to be raised in an executor and come back as what it is."""
+        return len(self.body) > LARGE_ERROR
+
+    def error(self) -> BaseException:
+        """The exception, or its text if it cannot be rebuilt here."""
+        try:
+            found = pickle.loads(self.body)
+        except Exception:
+            found = None
+        error: BaseException = RemoteError(f"it raised {self.name}")
+        if isinstance(found, BaseException):
+            error = found
+        error.__cause__ = RemoteTraceback(self.text)
+        return error
+
+
+def weight(values: list[Any]) -> int:
+    """About how many bytes one of these values has, by the first of them."""
+    if not values:
+        return 0
+    size = getattr(values[0], "nbytes", None)
+    return size if isinstance(size, int) else sys.getsizeof(values[0])
+
+
+# How functions of one pool come to share their globals.
+
+
+def _pickled(
+    value: object,
+    token: bytes | None,
+    beside: Callable[[pickle.PickleBuffer], object] | None = None,
+) -> bytes:
+    """Pickled by reference where possible, else by value; with a token, so that functions share the
+    namespaces of that pool."""
+    with io.BytesIO() as file:
+        pickler(file, token, beside).dump(value)
+        return file.getvalue()
+
+
+def pickler(
+    file: io.BytesIO,
+    token: bytes | None,
+    beside: Callable[[pickle.PickleBuffer], object] | None = None,
+) -> Any:
+    """A cloudpickle pickler whose functions share the namespaces of a pool."""
+    cloudpickle = _functions.cloudpickle()
+    if token is None:
+        return cloudpickle.Pickler(file, protocol=5, buffer_callback=beside)
+
+    mark = token
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__(file, protocol=5, buffer_callback=beside)
+            self.globals_ref = _Namespaces(mark)
+
+        def reducer_override(self, value: object) -> Any:
+            reduced = super().reducer_override(value)
+            if isinstance(value, FunctionType) and isinstance(reduced, tuple) and len(reduced) == 6:
+                return (*reduced[:5], set_function_state)
+            return reduced
+
+    return Pickler()
+
+
+class _Namespaces(dict[int, Any]):
+    """cloudpickle's table of the globals of functions, by their ids: those of modules become the
+    namespaces of a pool, others are as they are with cloudpickle."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+
+    def setdefault(self, key: int, default: Any = None) -> Any:
+        if key not in self:
+            named = [name for name, m in list(sys.modules.items()) if id(vars(m)) == key]
+            self[key] = _Namespace(self._token, named[0]) if named else default
+        return self[key]
+
+
+class _Namespace(dict[str, Any]):
+    """Stands for a module's globals until it is unpickled. cloudpickle adds the module's name."""
+
+    def __init__(self, token: bytes, module: str) -> None:
+        self._of = (token, module)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return namespace, (*self._of, dict(self))
+
+
+def namespace(token: bytes, module: str, names: dict[str, Any]) -> dict[str, Any]:
+    """The globals of a module within a pool, in this executor."""
+    state = _states.get(token)
+    known: dict[str, Any] = {} if state is None else state.namespaces.setdefault(module, {})
+    for name, value in names.items():
+        known.setdefault(name, value)
+    return known
+
+
+def set_function_state(function: FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
+    """As cloudpickle's, but globals that are there already stay as they are."""
+    attributes, slots = state
+    known = function.__globals__
+    slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in known}
+    _functions.cloudpickle().cloudpickle._function_setstate(function, (attributes, slots))
