@@ -71,15 +71,14 @@ def get(
                 values = _observed.run(client, nodes, asked, options, active)
             else:
                 values = Sending(client, nodes, asked, options).values()
-    except Failed as failed:
-        if rerun_exceptions_locally is None:
-            rerun_exceptions_locally = config.get("rerun_exceptions_locally", False)
-        if rerun_exceptions_locally and failed.key is not None:
-            _run_here(client, nodes, failed.key)
-        error = failed.error
-    else:
         return _nested(keys, values)
-    raise error
+    except Failed as caught:
+        failed = caught
+    if rerun_exceptions_locally is None:
+        rerun_exceptions_locally = config.get("rerun_exceptions_locally", False)
+    if rerun_exceptions_locally and failed.key is not None:
+        _run_here(client, nodes, failed.key)
+    raise failed.error
 
 
 def persist(

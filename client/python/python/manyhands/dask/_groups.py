@@ -1,8 +1,8 @@
 """What part of a Dask graph is run, and which of its tasks run together.
 
 Tasks of a chain, whose results nobody else wants, are one group: it runs in one place and nothing
-between them is stored. So are a task and those that take its result apart. A group is one task of
-manyhands.
+between them is stored. So are a task and those that take its result apart, and tasks that are made
+from the same things, which nobody else needs. A group is one task of manyhands.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ Key = Any
 
 CHAIN_LIMIT = 64
 """Tasks of a chain that run as one: more would be lost with an executor."""
+
+SHARED_LIMIT = 8
+"""Tasks that share what they are made from, and run as one: more would leave executors idle."""
+
+PER_EXECUTOR = 16
+"""Groups of such tasks that there have to be for each executor."""
 
 PARTS_LIMIT = 4096
 """Results of a group."""
@@ -107,11 +113,12 @@ class Group:
         """Those of the keys whose values are wanted elsewhere."""
 
 
-def together(graph: Needed, asked: set[Key]) -> list[Group]:
-    """All tasks in groups, in the order of the graph."""
+def together(graph: Needed, asked: set[Key], executors: int) -> list[Group]:
+    """All tasks in groups, in the order of the graph. So many executors are to be kept busy."""
     chains = _Chains(graph, asked)
-    groups, member = [], {}
-    for keys in chains.all():
+    groups: list[Group] = []
+    member: dict[Key, Group] = {}
+    for keys in chains.all(least_shared=executors * PER_EXECUTOR):
         group = Group(keys)
         groups.append(group)
         member.update(dict.fromkeys(keys, group))
@@ -154,11 +161,43 @@ class _Chains:
             type(node) is Task and node.func is operator.getitem and len(self.graph.needs[key]) == 1
         )
 
-    def all(self) -> Iterator[list[Key]]:
-        """The tasks, each in one list."""
+    def all(self, least_shared: int) -> Iterator[list[Key]]:
+        """The tasks, each in one list. Those that share what they are made from are put together if
+        there are so many sets of them: enough is left to run at the same time."""
+        shared = list(self._shared())
+        if len(shared) < least_shared:
+            shared = []
+        done: set[Key] = set()
+        for makers, takers in shared:
+            keys = list(makers)
+            for taker in takers:
+                first, *further = self._from(taker)
+                keys += first
+                yield from further
+            done.update(makers, takers)
+            yield keys
         for key in self.graph.needs:
-            if not self._follows(key):
+            if key not in done and not self._follows(key):
                 yield from self._from(key)
+
+    def _shared(self) -> Iterator[tuple[frozenset[Key], list[Key]]]:
+        """Tasks that need nothing, and those which need just them, all of them."""
+        needs, users = self.graph.needs, self.graph.users
+        seen: set[Key] = set()
+        for key, own in needs.items():
+            if own or key in seen or key in self.asked:
+                continue
+            takers = users[key]
+            makers = needs[takers[0]]
+            if len(makers) < 2 or len(makers) + len(takers) > SHARED_LIMIT:
+                continue
+            every = set(takers)
+            if all(needs[taker] == makers for taker in takers) and all(
+                not needs[maker] and maker not in self.asked and set(users[maker]) == every
+                for maker in makers
+            ):
+                seen |= makers
+                yield makers, takers
 
     def _follows(self, key: Key) -> bool:
         """Whether the task runs right behind one that it takes the result of."""

@@ -94,9 +94,9 @@ class Writer:
         self._large: dict[int, tuple[Any, Any]] = {}
         """By identity: a large constant, and how it is passed."""
 
-    def write(self, number: int, group: Group) -> Written:
-        """A group as what is sent for it."""
-        return Written(self, number, group)
+    def write(self, number: int, group: Group, mark: bool = False) -> Written:
+        """A group as what is sent for it. With a `mark` it has a further result, which is None."""
+        return Written(self, number, group, mark)
 
     def is_large(self, value: Any) -> bool:
         """Whether a constant that is used again is to be an input of its own."""
@@ -119,7 +119,7 @@ class Writer:
 class Written:
     """A group as steps."""
 
-    def __init__(self, writer: Writer, number: int, group: Group) -> None:
+    def __init__(self, writer: Writer, number: int, group: Group, mark: bool) -> None:
         self.number = number
         self.group = group
         self.inputs: list[Key | Passed] = []
@@ -135,12 +135,11 @@ class Written:
         for key in group.keys:
             self._key = key
             self._slots[key] = self._slot(self._operand(nodes[key], None))
-        self._results = tuple([self._slots[key] for key in group.results])
+        results = [self._slots[key] for key in group.results]
+        self._results = (*results, self._slot((None,))) if mark else tuple(results)
 
-    def work(self, mark: bool = False) -> tuple[Any, ...]:
-        """What executors get, as `_run.Work`. With a `mark` there is a further result, None."""
-        if mark:
-            self._results += (self._slot((None,)),)
+    def work(self) -> tuple[Any, ...]:
+        """What executors get, as `_run.Work`."""
         needed = set(self._results)
         for step in reversed(self._steps):
             fill = step[2]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import gc
+import os
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dask._task_spec import DataNode, GraphNode
@@ -15,6 +18,18 @@ from ._steps import Passed, Writer, Written
 if TYPE_CHECKING:
     from .._client import Client
     from .._core import Future, Lazy, Options
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Does not look for garbage meanwhile: of the thousands of things that are made nothing is."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Failed(Exception):
@@ -43,27 +58,38 @@ class Sending:
         that it has run."""
         self.client = client
         self.asked = list(dict.fromkeys(asked))
-        self.graph = Needed(nodes, self.asked)
-        actual = {self.graph.actual(key) for key in self.asked}
-        groups = _groups.alone(self.graph) if alone else _groups.together(self.graph, actual)
-        writer = Writer(self.graph, client.put)
-        self.written = [writer.write(number, group) for number, group in enumerate(groups)]
-        program = _run.Program(writer.table.entries, "dask")
         self.lazies: dict[Key, Lazy[Any]] = {}
         self.marks: list[Lazy[Any]] = []
-        for written in self.written:
-            self._add(program, written, options, marks)
+        with _no_garbage():
+            self.graph = Needed(nodes, self.asked)
+            self.written = self._write(alone, marks)
+            for written in self.written:
+                self._add(written, options, marks)
 
-    def _add(
-        self, program: _run.Program, written: Written, options: Options | None, marks: bool
-    ) -> None:
+    def _write(self, alone: bool, marks: bool) -> list[Written]:
+        graph, client = self.graph, self.client
+        if alone:
+            groups = _groups.alone(graph)
+        else:
+            actual = {graph.actual(key) for key in self.asked}
+            groups = _groups.together(graph, actual, _executors(client))
+        writer = Writer(graph, client.put)
+        self._program = _run.Program(writer.table.entries, "dask")
+        return [writer.write(number, group, marks) for number, group in enumerate(groups)]
+
+    def _add(self, written: Written, options: Options | None, marks: bool) -> None:
         lazies, results = self.lazies, written.group.results
         inputs = [i.value if type(i) is Passed else lazies[i] for i in written.inputs]
-        args = (written.work(marks), *inputs)
-        if len(results) == 1 and not marks:
-            lazies[results[0]] = _core.lazy(program, args, None, options, None)
+        args = (written.work(), *inputs)
+        several = len(results) + marks if len(results) > 1 or marks else None
+        try:
+            made = _core.lazy(self._program, args, None, options, several)
+        except Exception as error:
+            error.add_note(f"in Dask's task {written.group.keys[-1]!r}")
+            raise
+        if several is None:
+            lazies[results[0]] = made
             return
-        made = _core.lazy(program, args, None, options, len(results) + marks)
         lazies.update(zip(results, made, strict=False))
         if marks:
             self.marks.append(made[-1])
@@ -122,3 +148,12 @@ class Sending:
                 value = value.result()
             found[key] = value
         return found
+
+
+def _executors(client: Client) -> int:
+    """How many executors there may be."""
+    return (os.cpu_count() or 1) if client.is_local else MANY
+
+
+MANY = 64
+"""Executors that a cluster of other machines is taken to have."""
