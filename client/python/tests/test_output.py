@@ -35,17 +35,11 @@ class Log:
         assert found, f"{part!r} is not in {self.text!r} after {LIMIT_S} s"
 
 
-@pytest.fixture
-def out():
+@contextlib.contextmanager
+def heard(redirect):
+    """What comes to standard output or error meanwhile."""
     log = Log()
-    with contextlib.redirect_stdout(log):
-        yield log
-
-
-@pytest.fixture
-def err():
-    log = Log()
-    with contextlib.redirect_stderr(log):
+    with redirect(log):
         yield log
 
 
@@ -53,9 +47,10 @@ def speak(text, file="stdout"):
     print(text, file=getattr(sys, file))
 
 
-def test_output_comes_with_the_name_of_its_task(client, out):
-    future = client.submit(speak, "good morning\ngood night")
-    out.wait_for("good night")
+def test_output_comes_with_the_name_of_its_task(client):
+    with heard(contextlib.redirect_stdout) as out:
+        future = client.submit(speak, "good morning\ngood night")
+        out.wait_for("good night")
     first, second = out.text.splitlines()
     assert first.startswith("[speak #") and first.endswith("] good morning")
     assert second.endswith("] good night")
@@ -63,15 +58,16 @@ def test_output_comes_with_the_name_of_its_task(client, out):
     assert future.result(LIMIT_S) is None
 
 
-def test_errors_and_logs_and_warnings_go_to_stderr(client, err):
+def test_errors_and_logs_and_warnings_go_to_stderr(client):
     def complain():
         print("printed", file=sys.stderr)
         logging.getLogger("mine").warning("logged")
         warnings.warn("warned", stacklevel=1)
 
-    client.submit(complain).result(LIMIT_S)
-    for part in ("printed", "logged", "warned"):
-        err.wait_for(part)
+    with heard(contextlib.redirect_stderr) as err:
+        client.submit(complain).result(LIMIT_S)
+        for part in ("printed", "logged", "warned"):
+            err.wait_for(part)
     assert all(line.startswith("[complain #") for line in err.text.splitlines())
 
 
@@ -85,12 +81,13 @@ def test_shutdown_comes_after_all_output(capsys):
     )
 
 
-def test_output_without_an_end_of_line(client, out):
+def test_output_without_an_end_of_line(client):
     def whisper():
         print("no end", end="")
 
-    client.submit(whisper).result(LIMIT_S)
-    out.wait_for("no end\n")
+    with heard(contextlib.redirect_stdout) as out:
+        client.submit(whisper).result(LIMIT_S)
+        out.wait_for("no end\n")
 
 
 def test_what_a_task_reads_from_stdin_is_empty(client):
@@ -178,7 +175,7 @@ def test_output_that_nobody_reads_is_no_error():
         _output.write("stdout", "text\n")
 
 
-def test_tqdm_inside_a_task(client, err):
+def test_tqdm_inside_a_task(client):
     pytest.importorskip("tqdm")
 
     def bar():
@@ -187,6 +184,7 @@ def test_tqdm_inside_a_task(client, err):
         for _ in tqdm.tqdm(range(50), mininterval=0):
             pass
 
-    client.submit(bar).result(LIMIT_S)
-    err.wait_for("50/50")
+    with heard(contextlib.redirect_stderr) as err:
+        client.submit(bar).result(LIMIT_S)
+        err.wait_for("50/50")
     assert "\r" not in err.text

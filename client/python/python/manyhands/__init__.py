@@ -15,45 +15,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._client import Client, Explanation, Parts, View, client, current
-from ._core import Future, Lazy, Options, __version__
-from ._errors import (
-    ConnectFailed,
-    CycleError,
-    DeadlinePassed,
-    ExecutorDied,
-    Infeasible,
-    LostInput,
-    ManyhandsError,
-    MemoryLimit,
-    NotPortable,
-    ObjectUnreadable,
-    Refused,
-    RemoteError,
-    RemoteTraceback,
-    SessionClosed,
-    StoreFull,
-    TaskCancelled,
-    TaskError,
-    TimeLimit,
-    WorkerLost,
-)
-from ._futures import AsCompleted, as_completed, gather, gather_async, wait
-from ._progress import progress
-from ._stream import Stream
-from ._task import (
-    Delayed,
-    Graph,
-    Task,
-    compute,
-    compute_async,
-    delayed,
-    persist,
-    task,
-    visualize,
-)
-
 if TYPE_CHECKING:
+    from ._client import Client, Explanation, Parts, View, client, current, put
+    from ._core import Future, Lazy, Options, __version__
+    from ._errors import (
+        ConnectFailed,
+        CycleError,
+        DeadlinePassed,
+        ExecutorDied,
+        Infeasible,
+        LostInput,
+        ManyhandsError,
+        MemoryLimit,
+        NotPortable,
+        ObjectUnreadable,
+        Refused,
+        RemoteError,
+        RemoteTraceback,
+        SessionClosed,
+        StoreFull,
+        TaskCancelled,
+        TaskError,
+        TimeLimit,
+        WorkerLost,
+    )
+    from ._futures import AsCompleted, DoneAndNotDone, as_completed, gather, gather_async, wait
+    from ._map import Results
+    from ._progress import progress
+    from ._stream import Stream
+    from ._task import (
+        Delayed,
+        Graph,
+        Task,
+        compute,
+        compute_async,
+        delayed,
+        persist,
+        task,
+        visualize,
+    )
     from .pool import Pool
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "CycleError",
     "DeadlinePassed",
     "Delayed",
+    "DoneAndNotDone",
     "ExecutorDied",
     "Explanation",
     "Future",
@@ -80,6 +81,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "RemoteTraceback",
+    "Results",
     "SessionClosed",
     "StoreFull",
     "Stream",
@@ -107,20 +109,34 @@ __all__ = [
 ]
 
 
-def put(value: Any) -> Future[Any]:
-    """Puts a value into the cluster of the default client, once, to be an argument of many tasks.
-
-    >>> numbers = put([1, 2, 3])
-    >>> client.submit(sum, numbers).result()
-    6
-    """
-    return client().put(value)
+_PLACES = {
+    "_client": ("Client", "Explanation", "Parts", "View", "client", "current", "put"),
+    "_core": ("Future", "Lazy", "Options", "__version__"),
+    "_futures": (
+        *("AsCompleted", "DoneAndNotDone", "as_completed", "gather", "gather_async", "wait"),
+    ),
+    "_map": ("Results",),
+    "_progress": ("progress",),
+    "_stream": ("Stream",),
+    "_task": (
+        *("Delayed", "Graph", "Task", "compute", "compute_async", "delayed", "persist", "task"),
+        "visualize",
+    ),
+    "pool": ("Pool",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # What takes the place of other libraries is imported when it is asked for.
-    if name == "Pool":
-        from .pool import Pool
+    """What is asked for is imported then: executors need little of it."""
+    import importlib
 
-        return Pool
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    places = [place for place, names in _PLACES.items() if name in names]
+    found = getattr(importlib.import_module(f".{(places or ['_errors'])[0]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

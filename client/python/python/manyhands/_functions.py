@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import os
-import platform
 import sys
-import sysconfig
 import weakref
 from collections.abc import Callable, Iterable
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 ORDINARY, STREAM = 0, 1
@@ -34,7 +31,10 @@ so that a lambda in a loop does not grow its tables."""
 
 _BY_VALUE, _BY_REFERENCE = 0, 1
 _CALL = "manyhands._run:call"
-_PYTHON = ".".join(platform.python_version_tuple()[:2])
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+_CO_GENERATOR = 0x20
+"""The flag of code objects of generator functions (`inspect.CO_GENERATOR`)."""
 
 _remote = False
 """Whether this program uses a cluster of other machines, which do not have its own modules."""
@@ -180,6 +180,7 @@ def _roots(top: str) -> list[str] | None:
 def installed() -> frozenset[str]:
     """The directories of the standard library and of installed packages."""
     import site
+    import sysconfig
 
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     places.update(site.getsitepackages(), [site.getusersitepackages()])
@@ -190,7 +191,8 @@ def installed() -> frozenset[str]:
 def _is_stream(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.isgeneratorfunction(function)
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & _CO_GENERATOR)
 
 
 def _is_crowded(function: Callable[..., Any]) -> bool:
@@ -259,7 +261,7 @@ def _variables(function: Callable[..., Any]) -> Iterable[tuple[str, object]]:
         yield from ((f"argument {i} of the partial", arg) for i, arg in enumerate(function.args))
         yield from ((f"argument {k!r} of the partial", v) for k, v in function.keywords.items())
         return
-    if inspect.ismethod(function):
+    if isinstance(function, MethodType):
         yield "the object that the method belongs to", function.__self__
         return
     code = getattr(function, "__code__", None)

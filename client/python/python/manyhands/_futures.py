@@ -8,9 +8,7 @@ only ask for results.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
@@ -21,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from . import _core
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ._core import Future
 
     _F = Future[Any]
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["AsCompleted", "DoneAndNotDone", "as_completed", "gather", "gather_async", "wait"]
 
 T = TypeVar("T")
-
-_LOGGER = logging.getLogger("manyhands")
 
 _lock = threading.Lock()
 """Guards the extras of all futures. Held for a few instructions, never while something is
@@ -139,7 +137,9 @@ def _call(call: _Call, future: _F) -> None:
     try:
         call(future)
     except Exception:
-        _LOGGER.exception("exception calling callback for %r", future)
+        import logging
+
+        logging.getLogger("manyhands").exception("exception calling callback for %r", future)
 
 
 def _call_all(calls: list[tuple[_Call, _F]]) -> None:
@@ -172,6 +172,13 @@ def _begin_watching(extra: _Extra) -> bool:
     return not watched
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    # Imported here, since who does not use asyncio should not wait for it.
+    import asyncio
+
+    return asyncio.get_running_loop()
+
+
 # What the native module calls.
 
 
@@ -184,7 +191,7 @@ def add_done_callback(future: _F, call: _Call) -> None:
 
 def wait_async(future: Future[T]) -> Generator[Any, None, T]:
     """`await future`, of one that has not ended. An await that is cancelled cancels nothing."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
     def wake(_: _F) -> None:
@@ -341,6 +348,8 @@ class AsCompleted(Iterator["_core.Future[T]"], Generic[T]):
         source = self._source or self._begin(asynchronous=True)
         if not isinstance(source, _CalledAsync):
             raise TypeError("this as_completed is used by `for` already")
+        import asyncio
+
         try:
             future = await asyncio.wait_for(source.queue.get(), _left(self._until))
         except TimeoutError:
@@ -403,8 +412,10 @@ class _CalledAsync:
     """Ends of futures, in an event loop."""
 
     def __init__(self) -> None:
+        import asyncio
+
         self.queue: asyncio.Queue[_F] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self._loop = _running_loop()
 
     def add(self, future: _F) -> None:
         if not _register(future, _OnLoop(self._loop, self.queue.put_nowait)):
@@ -446,7 +457,7 @@ def gather(futures: Iterable[Future[T]], timeout: float | None = None) -> list[T
 async def gather_async(futures: Iterable[Future[T]]) -> list[T]:
     """As `gather`, awaited. One wake-up of the event loop serves many futures."""
     listed = list(futures)
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
     pending = 0
 

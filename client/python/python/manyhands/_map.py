@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ._futures import call_on_loop
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ._core import Future
 
 __all__ = ["Results"]
@@ -67,6 +68,8 @@ class Results(Iterator[T], Generic[T]):
         if not self._ready and self._futures:
             first = self._futures[0]
             if not first.done():
+                import asyncio
+
                 try:
                     await asyncio.wait_for(until_ended(first), self._left())
                 except TimeoutError:
@@ -127,6 +130,8 @@ class Results(Iterator[T], Generic[T]):
 
 async def until_ended(*futures: Future[Any]) -> None:
     """Until one of these futures has ended, well or badly."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 

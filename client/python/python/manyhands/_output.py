@@ -37,7 +37,8 @@ class Lines:
         self._write = write
         self._now = now
         self._open: dict[Key, tuple[str, bytes]] = {}
-        self._drawn: dict[Key, float] = {}
+        # When what is drawn over was last shown, and what was to be seen then.
+        self._drawn: dict[Key, tuple[float, str | None]] = {}
 
     def add(self, task: str, number: int, name: str, stream: str, data: bytes) -> None:
         """What a task has printed.
@@ -53,46 +54,55 @@ class Lines:
         *lines, rest = whole.split(b"\n")
         if len(rest) > LINE_LIMIT:
             lines, rest = [*lines, rest], b""
-        text = "".join(
-            prefix + shown + "\n" for line in lines if (shown := _shown(line)) is not None
-        )
-        if lines:
-            self._drawn.pop(key, None)
-        if text:
-            self._write(stream, text)
+        texts = [_shown(line) for line in lines]
+        drawn = self._drawn.pop(key, None) if lines else None
+        if drawn is not None and texts[0] in ("", drawn[1]):
+            # The end of a line that has been shown before its end.
+            del texts[0]
+        shown = "".join(f"{prefix}{text}\n" for text in texts if text is not None)
+        if shown:
+            self._write(stream, shown)
         if rest:
             self._keep(key, prefix, rest)
 
     def flush(self, *, everything: bool = False) -> None:
-        """Prints lines that are not at their end. Those that are drawn over again only now and
-        then."""
+        """Prints lines that are not at their end. Those that are drawn over only now and then."""
         for key, (prefix, line) in list(self._open.items()):
-            if not everything and b"\r" in line and not self._is_due(key):
+            if not everything and b"\r" in line:
+                self._show_drawn(key)
                 continue
-            shown = _shown(line)
-            if shown:
-                self._write(key[1], f"{prefix}{shown}\n")
             del self._open[key]
+            self._write_line(key, prefix, _shown(line))
         if everything:
             self._drawn.clear()
 
     def _keep(self, key: Key, prefix: str, rest: bytes) -> None:
         # Of what is drawn over, the last state is enough.
-        drawn = rest.rstrip(b"\r").rpartition(b"\r")
-        self._open[key] = (prefix, drawn[1] + drawn[2] if drawn[1] else rest)
-        if drawn[1]:
-            self._drawn.setdefault(key, self._now())
-            if self._is_due(key):
-                self.flush()
+        *_, last = rest.rstrip(b"\r").rpartition(b"\r")
+        is_drawn = b"\r" in rest
+        self._open[key] = (prefix, b"\r" + last if is_drawn else rest)
+        if is_drawn:
+            self._drawn.setdefault(key, (self._now(), None))
+            self._show_drawn(key)
         if len(self._open) > OPEN_LIMIT:
             self.flush(everything=True)
 
-    def _is_due(self, key: Key) -> bool:
-        now = self._now()
-        if now - self._drawn.setdefault(key, now) < _REDRAW_S:
-            return False
-        self._drawn[key] = now
-        return True
+    def _show_drawn(self, key: Key) -> None:
+        """Shows the state of what is drawn over, if it is another one than some time ago."""
+        (prefix, line), (since, last) = self._open[key], self._drawn[key]
+        if self._now() - since < _REDRAW_S:
+            return
+        shown = _shown(line)
+        self._drawn[key] = (self._now(), shown)
+        if shown == last:
+            # Nothing has changed for a while: maybe that was all.
+            del self._open[key]
+        else:
+            self._write_line(key, prefix, shown)
+
+    def _write_line(self, key: Key, prefix: str, text: str | None) -> None:
+        if text is not None:
+            self._write(key[1], f"{prefix}{text}\n")
 
 
 def _shown(line: bytes) -> str | None:

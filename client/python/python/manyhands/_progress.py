@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
-import importlib
 import os
 import sys
 import threading
@@ -164,6 +162,8 @@ class _Notebook:
         self._handle: Any = None
 
     def draw(self, bar: Bar) -> None:
+        import importlib
+
         display: Any = importlib.import_module("IPython.display")
         shown = display.HTML(_element(bar))
         if self._handle is None:
@@ -216,6 +216,8 @@ def _line(bar: Bar, width: int) -> str:
 
 
 def _element(bar: Bar) -> str:
+    import html
+
     color = "#c0392b" if bar.failed else "inherit"
     return (
         '<div style="font-family: monospace">'
