@@ -101,7 +101,7 @@ impl Client {
         self.session.set_runtime(runtime);
     }
 
-    /// Submits a call, and wants its results; references to them. Never waits for room: see
+    /// Submits a call, and wants its results; references to them. Waits while there is no room: see
     /// [`Client::has_room`].
     pub fn submit_call(
         &self,
@@ -299,3 +299,6 @@ impl TaskScope {
         crate::nested::retire();
     }
 }
+
+#[cfg(test)]
+mod tests;

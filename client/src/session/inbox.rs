@@ -73,6 +73,13 @@ impl State {
         }
     }
 
+    /// A worker wants a program that the connection has not been given.
+    fn on_program_wanted(&mut self, program: u128) {
+        self.flush();
+        let message = "the client that called it has not offered it (`Client::offer`)".to_owned();
+        self.outbox.push(FromClient::ProgramFailed { program, message });
+    }
+
     /// Where a job is, as far as the scheduler has told.
     fn counts(&mut self, job: u32) -> Option<JobCounts> {
         self.jobs.get(job)?.progress.counts
@@ -90,7 +97,7 @@ impl State {
 impl Shared {
     /// Takes in what the scheduler says: one lock for all of it, and nobody woken under it.
     pub(crate) fn receive(&self, messages: Vec<ToClient>) {
-        let mut woken = Vec::new();
+        let (mut woken, mut answers) = (Vec::new(), false);
         let mut state = self.lock();
         for message in messages {
             match message {
@@ -109,17 +116,22 @@ impl Shared {
                 ToClient::Answer { query, answer } => {
                     state.questions.answer(query, Reply::Answer(answer));
                 }
-                // The connection has dealt with these.
-                ToClient::SendProgram { .. } | ToClient::Workers { .. } => {}
-                // So has the executor.
-                ToClient::Room { .. } => {}
+                ToClient::SendProgram { program, .. } => {
+                    state.on_program_wanted(program);
+                    answers = true;
+                }
+                // The connection has dealt with these, or the executor.
+                ToClient::Workers { .. } | ToClient::Room { .. } => {}
                 ToClient::Refused { message } => {
                     state.refused = Some(message);
                     state.waiters.take_all(&mut woken);
                 }
             }
         }
+        let news = answers && !std::mem::replace(&mut state.poked, true);
+        let connection = news.then(|| state.connection.clone());
         drop(state);
+        connection.inspect(|connection| connection.poke());
         woken.into_iter().for_each(Wake::wake);
     }
 

@@ -39,7 +39,7 @@ impl Key {
 const UNANNOUNCED: u32 = u32::MAX;
 
 pub(super) struct State {
-    connection: Arc<dyn Connection>,
+    pub(super) connection: Arc<dyn Connection>,
     pub(super) lane: Lane,
     pub(super) closed: Option<Arc<str>>,
     /// What the scheduler last refused, until somebody has been told.
