@@ -21,6 +21,8 @@ pub enum Deed {
     Want(Vec<ObjectId>),
     /// Lets go of these before they have ended.
     Drop(Vec<ObjectId>),
+    /// Gives a task room for the first items of its stream.
+    Consume(TaskId, u64),
     /// Puts a large value into the store of a worker in its own process.
     Put(PutPlan),
     /// Cancels tasks.
@@ -46,6 +48,8 @@ pub struct Client {
     script: VecDeque<(Time, Deed)>,
     jobs: Vec<JobId>,
     held: BTreeMap<ObjectId, Handle>,
+    /// How much room each stream that it consumes has, by the items' lane.
+    streams: BTreeMap<(JobId, Lane), (TaskId, u64)>,
     /// Told before, and released since.
     told: BTreeSet<ObjectId>,
     /// Large puts whose place is not yet known: nothing is submitted before.
@@ -87,6 +91,7 @@ impl Client {
             script: script.into(),
             jobs,
             held: BTreeMap::new(),
+            streams: BTreeMap::new(),
             told: BTreeSet::new(),
             placing: 0,
             keeps_us: 0,
@@ -140,6 +145,10 @@ impl Client {
                 self.say(FromClient::Want { objects }, world);
             }
             Deed::Drop(objects) => self.let_go(objects, world),
+            Deed::Consume(task, room) => {
+                self.streams.insert((task.job, task.item_lane()), (task, 0));
+                self.give_room(task, room, world);
+            }
             Deed::Put(put) => {
                 self.placing += 1;
                 puts.push(put);
@@ -176,7 +185,32 @@ impl Client {
         }
     }
 
+    /// Room for some more items, of which it takes handles.
+    fn give_room(&mut self, task: TaskId, more: u64, world: &mut World) {
+        let Some((_, given)) = self.streams.get_mut(&(task.job, task.item_lane())) else { return };
+        let (from, upto) = (*given, *given + more);
+        *given = upto;
+        for number in from..upto {
+            self.held.entry(task.item(number)).or_default().wanted = true;
+        }
+        self.say(FromClient::Room { task, from, upto }, world);
+    }
+
+    /// For each item that it has taken there is room for another one. Of a stream that is over there
+    /// are no more.
+    fn make_room(&mut self, objects: &[ObjectId], world: &mut World) {
+        for object in objects {
+            let stream = self.streams.get(&(object.task.job, object.task.lane)).copied();
+            let outcome = self.held.get(object).and_then(|handle| handle.outcome.as_ref());
+            let good = outcome.is_some_and(|outcome| !matches!(outcome, Outcome::Failed(_)));
+            if let Some((task, _)) = stream.filter(|_| good) {
+                self.give_room(task, 1, world);
+            }
+        }
+    }
+
     fn let_go(&mut self, objects: Vec<ObjectId>, world: &mut World) {
+        self.make_room(&objects, world);
         for object in &objects {
             self.held.remove(object);
             self.told.insert(*object);

@@ -1,6 +1,7 @@
 //! A virtual executor: claims what it was fed in order, and plays each task as it was planned.
 
 mod play;
+mod stream;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -59,6 +60,9 @@ struct Frame {
     to_read: Vec<ObjectId>,
     /// It waits, or has waited: its slot is lent away.
     lent: bool,
+    /// How many items of its stream it has put, and for how many there is room.
+    items: u64,
+    room: u64,
     /// Something that it waited for failed: the task fails with it.
     broken: bool,
 }
@@ -78,6 +82,12 @@ enum Step {
     Second,
     /// Waits for room for its next value.
     Writing(u64),
+    /// Makes the next item of its stream.
+    Item,
+    /// Waits for room for a large item in the store.
+    ItemRoom(u64),
+    /// Waits for its consumer to give it room.
+    Room,
 }
 
 /// What the executor needs of the world around it.
@@ -185,6 +195,8 @@ impl Executor {
             pinned: read_inputs(task, &run, around),
             granted: Vec::new(),
             returned: Vec::new(),
+            items: 0,
+            room: 0,
             to_read: Vec::new(),
             lent: false,
             broken: false,
@@ -218,6 +230,7 @@ impl Executor {
         match self.stack.last().map(|frame| &frame.step) {
             Some(Step::First) => self.first_half_done(around),
             Some(Step::Second) => self.finish(around),
+            Some(Step::Item) => self.item_ready(around),
             _ => {}
         }
     }
@@ -323,7 +336,7 @@ impl Executor {
 
 impl Frame {
     fn is_blocked(&self) -> bool {
-        matches!(self.step, Step::Waiting(_))
+        matches!(self.step, Step::Waiting(_) | Step::Room)
     }
 }
 

@@ -6,7 +6,7 @@ use manyhands_proto::Time;
 use manyhands_proto::task::{Resources, TaskOptions};
 
 use crate::client::Deed;
-use crate::plan::{Ending, JobPlan, Plan, TaskNo};
+use crate::plan::{Ending, JobPlan, Plan, StreamPlan, TaskNo};
 use crate::rng::Rng;
 use crate::shapes::{Drawing, Scale};
 
@@ -29,6 +29,7 @@ pub fn add(plan: &mut Plan, rng: &mut Rng) -> String {
     let priorities = chosen("priorities", 25_000, rng);
     plan.programs = chosen("programs", 20_000, rng);
     plan.pythons = chosen("pythons", 20_000, rng);
+    let streams = chosen("streams", 20_000, rng);
     for no in 0..plan.tasks.len() {
         if errors && rng.chance(5_000) {
             err(plan, no, rng);
@@ -44,6 +45,9 @@ pub fn add(plan: &mut Plan, rng: &mut Rng) -> String {
         if puts && rng.chance(5_000) {
             let size = rng.scaled(8, 1 << 20);
             plan.tasks[no].puts = Some(size);
+        } else if streams && rng.chance(2_000) {
+            let size = *rng.pick(&[8, 500, 100_000]);
+            plan.tasks[no].stream = Some(StreamPlan { items: rng.below(60), size });
         }
     }
     if nested {
@@ -102,7 +106,8 @@ pub fn labels(worker: usize) -> Vec<(String, String)> {
 fn nest(plan: &mut Plan, rng: &mut Rng) {
     let mut parents: Vec<(TaskNo, u32)> = Vec::new();
     for no in 0..plan.tasks.len() {
-        if plan.tasks[no].ending == Ending::Well && rng.chance(6_000) {
+        let plain = plan.tasks[no].ending == Ending::Well && plan.tasks[no].stream.is_none();
+        if plain && rng.chance(6_000) {
             parents.push((no, rng.range(1, 4) as u32));
         }
     }

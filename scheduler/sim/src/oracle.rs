@@ -12,6 +12,9 @@ use crate::world::World;
 /// needs, has really met.
 pub fn judge(object: ObjectId, outcome: &Outcome, world: &World) -> Result<(), String> {
     let plan = &*world.plan;
+    if let Some(maker) = plan.maker_of(object) {
+        return judge_item(object, maker, outcome, world);
+    }
     let no = plan.by_id.get(&object.task).copied();
     match outcome {
         Outcome::Value(value) => {
@@ -43,6 +46,30 @@ pub fn judge(object: ObjectId, outcome: &Outcome, world: &World) -> Result<(), S
             attempts_add_up(failure)?;
             happened(root, failure, world)
         }
+    }
+}
+
+/// An item of a stream: as planned, or one behind the last, or its task has failed.
+fn judge_item(
+    object: ObjectId,
+    maker: TaskNo,
+    outcome: &Outcome,
+    world: &World,
+) -> Result<(), String> {
+    let plan = &*world.plan;
+    let items = plan.tasks[maker].stream.map_or(0, |stream| stream.items);
+    match outcome {
+        Outcome::Value(value) if decode_value(value) != plan.value(object) => {
+            Err("has a wrong value".to_owned())
+        }
+        Outcome::Value(_) | Outcome::Stored { .. } => Ok(()),
+        Outcome::Failed(failed) => match failed.failure.kind {
+            FailureKind::LostInput { object: lost } if lost == object => {
+                let behind = object.task.seq >= items;
+                if behind { Ok(()) } else { Err(format!("was lost, of {items} items")) }
+            }
+            _ => judge(plan.tasks[maker].id.object(0), outcome, world),
+        },
     }
 }
 

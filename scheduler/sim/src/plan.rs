@@ -7,7 +7,7 @@ use bytes::Bytes;
 use manyhands_proto::client::{Environment, FunctionSpec, Runtime};
 use manyhands_proto::task::TaskOptions;
 use manyhands_proto::value::{Codec, INLINE_LIMIT, Value};
-use manyhands_proto::{FunctionId, JobId, ObjectId, TaskId};
+use manyhands_proto::{FunctionId, JobId, Lane, ObjectId, TaskId};
 use rustc_hash::FxHashMap;
 
 use crate::rng::{mix, mix2};
@@ -47,6 +47,8 @@ pub struct TaskPlan {
     pub duration_us: u64,
     /// How it ends.
     pub ending: Ending,
+    /// It makes a stream while it runs.
+    pub stream: Option<StreamPlan>,
     /// It submits these and waits for them, half-way through.
     pub children: Vec<TaskNo>,
     /// It puts a value of this size into the store, half-way through, and releases it at its end.
@@ -61,6 +63,15 @@ pub struct TaskPlan {
     pub rank: u32,
     /// The task that submits it, if no client does.
     pub parent: Option<TaskNo>,
+}
+
+/// What a task puts one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamPlan {
+    /// How many items there are.
+    pub items: u64,
+    /// Bytes of each.
+    pub size: u64,
 }
 
 /// A value that a client puts before it submits.
@@ -100,6 +111,8 @@ pub struct Plan {
     pub jobs: Vec<JobPlan>,
     /// Which task an id is.
     pub by_id: FxHashMap<TaskId, TaskNo>,
+    /// Whose stream's items a lane names.
+    by_item_lane: FxHashMap<(JobId, Lane), TaskNo>,
     /// The functions are those of several programs.
     pub programs: bool,
     /// Some functions are Python's, in two environments, one of which has an archive of modules.
@@ -124,6 +137,9 @@ impl Plan {
     /// parents.
     pub fn finish(&mut self) {
         self.by_id = self.tasks.iter().enumerate().map(|(no, task)| (task.id, no)).collect();
+        let streams = self.tasks.iter().enumerate().filter(|(_, task)| task.stream.is_some());
+        let lanes = streams.map(|(no, task)| ((task.id.job, task.id.item_lane()), no));
+        self.by_item_lane = lanes.collect();
         for job in &self.jobs {
             for put in &job.puts {
                 self.truth.insert(put.object, put_value(put.object));
@@ -187,6 +203,9 @@ impl Plan {
             let object = self.put_by(no);
             self.truth.insert(object, put_value(object));
         }
+        for number in 0..self.tasks[no].stream.map_or(0, |stream| stream.items) {
+            self.truth.insert(id.item(number), mix2(hash, number ^ 0x17e8));
+        }
         for index in 0..self.tasks[no].outputs.len() {
             self.truth.insert(id.object(index as u32), mix2(hash, index as u64));
         }
@@ -198,8 +217,16 @@ impl Plan {
         self.truth.get(&object).copied()
     }
 
+    /// The task whose stream an object is, or would be, an item of.
+    pub fn maker_of(&self, object: ObjectId) -> Option<TaskNo> {
+        self.by_item_lane.get(&(object.task.job, object.task.lane)).copied()
+    }
+
     /// The size that the object was planned with.
     pub fn size(&self, object: ObjectId) -> Option<u64> {
+        if let Some(maker) = self.maker_of(object) {
+            return self.tasks[maker].stream.map(|stream| stream.size);
+        }
         let task = &self.tasks[*self.by_id.get(&object.task)?];
         task.outputs.get(object.index as usize).copied()
     }
@@ -302,7 +329,12 @@ impl Plan {
 impl TaskPlan {
     /// Whether it does something half-way through.
     pub fn pauses(&self) -> bool {
-        !self.children.is_empty() || self.puts.is_some()
+        !self.children.is_empty() || self.puts.is_some() || self.stream.is_some()
+    }
+
+    /// How long an item of its stream takes, microseconds.
+    pub fn item_us(&self) -> u64 {
+        self.stream.map_or(0, |stream| self.duration_us / 2 / (stream.items + 1))
     }
 }
 

@@ -252,6 +252,9 @@ fn job_script(
         let batch = batch(plan, chunk, more, |no| flags.of(no));
         script.push((*at, Deed::Take(flags.objects(plan, chunk))));
         script.push((*at, Deed::Say(FromClient::Submit(batch))));
+        for &no in chunk.iter().filter(|&&no| plan.tasks[no].stream.is_some()) {
+            script.push((*at, Deed::Consume(plan.tasks[no].id, rng.range(1, 20))));
+        }
         let late = flags.wanted_later(plan, chunk);
         if !late.is_empty() {
             script.push((*at + rng.below(50_000), Deed::Want(late)));

@@ -125,6 +125,7 @@ impl<'a> Drawing<'a> {
             outputs: vec![self.rng.scaled(smallest, largest)],
             duration_us: self.rng.range(shortest, longest),
             ending: Ending::Well,
+            stream: None,
             children: Vec::new(),
             puts: None,
             hands_over: false,

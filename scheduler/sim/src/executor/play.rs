@@ -18,6 +18,9 @@ impl Executor {
             _ if !task.pauses() => return self.finish(around),
             _ => {}
         }
+        if task.stream.is_some() {
+            return self.begin_stream(around);
+        }
         match task.puts {
             Some(size) if is_inline(size) => {
                 let object = plan.put_by(no);
@@ -74,6 +77,9 @@ impl Executor {
 
     /// The scheduler tells a running task something.
     pub fn told(&mut self, task: TaskId, message: ToClient, around: &mut Around) {
+        if let ToClient::Room { upto } = message {
+            return self.has_room(task, upto, around);
+        }
         let ToClient::Ended { ends } = message else { return };
         let plan = Rc::clone(&around.world.plan);
         let Some(frame) = self.stack.iter_mut().find(|frame| frame.run.task == task) else {
@@ -98,6 +104,7 @@ impl Executor {
 
     /// The top frame goes on if what it waited for is there.
     pub(super) fn go_on(&mut self, around: &mut Around) {
+        self.go_on_with_items(around);
         let Some(frame) = self.stack.last_mut() else { return };
         if !matches!(&frame.step, Step::Waiting(left) if left.is_empty()) {
             return;
@@ -157,7 +164,7 @@ impl Executor {
         frame.step = Step::Waiting(vec![object]);
     }
 
-    fn say_blocked(&mut self, waits_for: Vec<ObjectId>, world: &mut World) {
+    pub(super) fn say_blocked(&mut self, waits_for: Vec<ObjectId>, world: &mut World) {
         let (executor, task, attempt) = (self.id, self.top().run.task, self.top().run.attempt);
         world.tell(self.worker, 0, Event::Blocked { executor, task, attempt, waits_for });
     }
@@ -171,6 +178,10 @@ impl Executor {
             Step::Putting(asked) if asked == request => {
                 let Ok(extent) = extent else { return self.end_with_value_error(around) };
                 self.put_into(extent, around);
+            }
+            Step::ItemRoom(asked) if asked == request => {
+                let Ok(extent) = extent else { return self.end_with_value_error(around) };
+                self.put_item_into(extent, around);
             }
             Step::Writing(asked) if asked == request => {
                 let Ok(extent) = extent else { return self.end_with_value_error(around) };
