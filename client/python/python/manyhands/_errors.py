@@ -26,6 +26,8 @@ client, and no task, is another `ManyhandsError`.
 
 from __future__ import annotations
 
+import linecache
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any
@@ -53,6 +55,8 @@ __all__ = [
 ]
 
 Fields = Mapping[str, Any]
+
+_FRAME = re.compile(r'  File "(.+)", line (\d+), in ')
 
 
 class ManyhandsError(Exception):
@@ -221,7 +225,7 @@ def _rebuilt(encoded: tuple[int, bytes] | None) -> tuple[BaseException | None, s
 
 def _where(fields: Fields) -> str:
     """The executor's traceback, and which task it was."""
-    text = str(fields.get("traceback") or fields.get("detail", "")).rstrip()
+    text = _with_source(str(fields.get("traceback") or fields.get("detail", "")).rstrip())
     place = f"in task {fields.get('name', '?')} ({fields.get('task', '?')})"
     if fields.get("worker") is not None:
         place += f" on {fields['worker']}"
@@ -231,6 +235,23 @@ def _where(fields: Fields) -> str:
     if len(attempts) > 1:
         place += f", attempt {len(attempts)}"
     return f"{text}\n\n{place}"
+
+
+def _with_source(traceback: str) -> str:
+    """Adds the lines of code that only this process has: those of a notebook or a prompt. No file
+    is read for it: the executor has shown those that it could."""
+    if not linecache.cache:
+        return traceback
+    lines = traceback.split("\n")
+    shown = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        shown.append(line)
+        frame = _FRAME.match(line)
+        if frame is None or frame[1] not in linecache.cache or following.startswith("    "):
+            continue
+        if code := linecache.getline(frame[1], int(frame[2])).strip():
+            shown.append(f"    {code}")
+    return "\n".join(shown)
 
 
 def _remote(fields: Fields) -> RemoteError:
