@@ -70,7 +70,7 @@ def cluster(directory):
         scheduler += [f"--{role}-address-file", str(file)]
     with daemon(scheduler, environment, directory, "scheduler"):
         address = written(files["worker"])
-        worker = ["worker", address, "--slots", "2"]
+        worker = ["worker", address, "--cores", "2"]
         with daemon(worker, environment, directory, "worker"):
             yield written(files["client"])
 
