@@ -159,6 +159,9 @@ def _is_reachable(module: str, remote: bool) -> bool:
     roots = _roots(top)
     if roots is None:
         return False
+    if _paths is None and not remote:
+        # There is no cluster yet that could not know it.
+        return True
     places = installed() if remote or _paths is None else installed() | _paths
     return any(root in places for root in roots)
 

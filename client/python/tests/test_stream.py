@@ -1,0 +1,120 @@
+"""Generators as tasks."""
+
+import asyncio
+import gc
+import itertools
+import os
+
+import manyhands as mh
+import pytest
+from conftest import LIMIT_S, pass_gate
+
+
+def count(n):
+    yield from range(n)
+
+
+def fail_after(n):
+    yield from range(n)
+    raise ValueError("after the items")
+
+
+def noted(path):
+    """Endless; writes a byte for each item that it has made."""
+    with open(path, "ab", buffering=0) as file:
+        for n in itertools.count():
+            file.write(b"x")
+            yield n
+
+
+def test_items_come_in_order(client):
+    assert list(client.submit(count, 100)) == list(range(100))
+    assert list(client.submit(count, 0)) == []
+    assert list(client.options(retries=1).submit(count, 3)) == [0, 1, 2]
+
+
+def test_items_come_while_the_task_runs(client, gate):
+    def two():
+        yield "first"
+        yield pass_gate(gate, "second")
+
+    stream = client.submit(two)
+    assert stream.next(LIMIT_S) == "first"
+    with pytest.raises(TimeoutError):
+        stream.next(0.01)
+    gate.open()
+    assert stream.next(LIMIT_S) == "second"
+    with pytest.raises(StopIteration):
+        stream.next(LIMIT_S)
+
+
+def test_what_it_raises_comes_after_the_items(client):
+    stream = client.submit(fail_after, 40)
+    assert list(itertools.islice(stream, 40)) == list(range(40))
+    with pytest.raises(ValueError, match="after the items"):
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_no_more_is_made_than_there_is_room_for(client, tmp_path):
+    path = tmp_path / "made"
+    with client.submit(noted, path) as stream:
+        taken = [next(stream) for _ in range(10)]
+        assert taken == list(range(10))
+        # Room is for so many ahead, and one may be made that waits for room.
+        assert os.path.getsize(path) <= 10 + mh._stream.AHEAD + 1
+
+
+def test_closing_stops_the_task(client, bell):
+    def endless():
+        try:
+            yield from itertools.count()
+        finally:
+            bell.ring()
+
+    stream = client.submit(endless)
+    assert next(stream) == 0
+    stream.close()
+    bell.wait()
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_dropping_stops_the_task(client, bell):
+    def endless():
+        try:
+            yield from itertools.count()
+        finally:
+            bell.ring()
+
+    for item in client.submit(endless):
+        if item == 3:
+            break
+    gc.collect()
+    bell.wait()
+
+
+def test_large_items(client):
+    pytest.importorskip("numpy")
+
+    def arrays(n):
+        import numpy
+
+        for k in range(n):
+            yield numpy.full(100_000, k)
+
+    assert [int(array.sum()) for array in client.submit(arrays, 30)] == [
+        k * 100_000 for k in range(30)
+    ]
+
+
+def test_async(client):
+    async def main():
+        found = [n async for n in client.submit(count, 50)]
+        with pytest.raises(ValueError):
+            async for _ in client.submit(fail_after, 1):
+                pass
+        return found
+
+    assert asyncio.run(asyncio.wait_for(main(), LIMIT_S)) == list(range(50))
