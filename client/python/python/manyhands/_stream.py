@@ -106,16 +106,10 @@ class Stream(Iterator[T], Generic[T]):
             raise StopIteration
 
     def _make_room(self) -> None:
-        if self._end.done():
-            return self._make_rest()
-        while len(self._items) < self._ahead:
-            self._items.append(self._source.item(self._given + len(self._items)))
-        return self._source.room(self._given + len(self._items))
-
-    def _make_rest(self) -> None:
-        # The task has ended: nothing needs room any more.
-        if not self._items:
-            self._items.append(self._source.item(self._given))
+        # In blocks: a message for each item would cost as much as the item.
+        if len(self._items) <= self._ahead // 2:
+            first = self._given + len(self._items)
+            self._items.extend(self._source.room(first, self._given + self._ahead))
 
     def _finish(self) -> None:
         self._is_over = True
