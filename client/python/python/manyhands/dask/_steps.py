@@ -6,6 +6,7 @@ executors read once. Large ones are inputs, put into the cluster once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -172,7 +173,7 @@ class Written:
         if isinstance(node, GraphNode):
             keys = tuple(node.dependencies)
             refs = tuple([TaskRef(key) for key in keys])
-            return self._call(_run.call_node, (node, keys, *refs), None, scope)
+            return self._call(functools.partial(_run.call_node, node, keys), refs, None, scope)
         if isinstance(node, TaskRef):
             return self._found(node.key, scope)
         return self._constant(node)
