@@ -268,7 +268,9 @@ impl Core {
         }
         for runtime in self.config.prestart.clone() {
             let pool = self.pool_of(&runtime);
-            for _ in 0..self.slots {
+            // What needs a program that is not here begins when that has come.
+            let is_here = self.pools[pool as usize].has_program;
+            for _ in 0..if is_here { self.slots } else { 0 } {
                 self.start_executor(now, pool, out);
             }
         }

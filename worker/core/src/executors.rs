@@ -14,6 +14,9 @@ use crate::core::Core;
 use crate::event::ExecutorId;
 use crate::queue::Queue;
 
+/// Pools that there may be before those are forgotten that have nothing: every round looks at all.
+const POOLS: usize = 64;
+
 /// Microseconds before another try, after an executor beside working ones could not be started.
 const START_PAUSE_US: u64 = 1_000_000;
 
@@ -106,7 +109,7 @@ impl Core {
         if let Some(at) = self.pools.iter().position(|p| p.runtime == runtime) {
             return at as u32;
         }
-        self.pools.push(Pool {
+        let pool = Pool {
             has_program: self.has_program(&runtime),
             runtime,
             queue: Queue::default(),
@@ -116,8 +119,33 @@ impl Core {
             demand: 0,
             failed_starts: 0,
             not_before: Time(0),
-        });
-        self.pools.len() as u32 - 1
+        };
+        match self.pool_to_forget() {
+            Some(at) => {
+                self.pools[at as usize] = pool;
+                at
+            }
+            None => {
+                self.pools.push(pool);
+                self.pools.len() as u32 - 1
+            }
+        }
+    }
+
+    /// A pool that has nothing, where there are many: its place is another one's from now on. Functions
+    /// that were its own find it again when they are called.
+    fn pool_to_forget(&mut self) -> Option<u32> {
+        if self.pools.len() < POOLS {
+            return None;
+        }
+        let used: BTreeSet<u32> = self.attempts.iter().map(|(_, attempt)| attempt.pool).collect();
+        let executors: BTreeSet<u32> = self.executors.values().map(|e| e.pool).collect();
+        let unused = |at: &u32| !used.contains(at) && !executors.contains(at);
+        let found = (0..self.pools.len() as u32).find(unused)?;
+        for function in self.functions.iter_mut().flatten().filter(|f| f.pool == Some(found)) {
+            function.pool = None;
+        }
+        Some(found)
     }
 
     /// Executor processes that count: those that leave are as good as gone.

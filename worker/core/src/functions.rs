@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use manyhands_proto::FunctionId;
-use manyhands_proto::client::FunctionSpec;
+use manyhands_proto::client::{FunctionSpec, Runtime};
 use manyhands_proto::executor::ToExecutor;
 use manyhands_proto::task::FailureKind;
 
@@ -26,7 +26,9 @@ const TOLD_BYTES: usize = 64 << 20;
 pub(crate) struct Function {
     pub(crate) id: FunctionId,
     pub(crate) name: String,
-    pub(crate) pool: u32,
+    pub(crate) runtime: Runtime,
+    /// The pool of its runtime; none if that was forgotten.
+    pub(crate) pool: Option<u32>,
     /// What executors have to be told of it; empty for most.
     pub(crate) code: Bytes,
     /// How long its tasks take here, in microseconds: a moving average.
@@ -43,15 +45,29 @@ impl Core {
             if self.functions.len() <= at {
                 self.functions.resize_with(at + 1, || None);
             }
-            let pool = self.pool_of(&spec.runtime);
             match &self.functions[at] {
-                Some(known) if known.id == spec.id && known.pool == pool => continue,
+                Some(known) if known.id == spec.id && known.runtime == spec.runtime => continue,
                 Some(_) => self.fail_calls(slot),
                 None => {}
             }
-            let FunctionSpec { id, name, code, .. } = spec;
-            self.functions[at] = Some(Function { id, name, pool, code, mean_us: None });
+            let FunctionSpec { id, name, code, runtime } = spec;
+            let (pool, mean_us) = (None, None);
+            self.functions[at] = Some(Function { id, name, runtime, pool, code, mean_us });
         }
+    }
+
+    /// The pool in which calls of a function run; `None` for a function that is not known.
+    pub(crate) fn pool_of_function(&mut self, slot: u32) -> Option<u32> {
+        let function = self.functions.get(slot as usize)?.as_ref()?;
+        if let Some(pool) = function.pool {
+            return Some(pool);
+        }
+        let runtime = function.runtime.clone();
+        let pool = self.pool_of(&runtime);
+        if let Some(Some(function)) = self.functions.get_mut(slot as usize) {
+            function.pool = Some(pool);
+        }
+        Some(pool)
     }
 
     /// A slot stands for another function now. Nothing that has not begun may still mean the old one:

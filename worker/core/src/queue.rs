@@ -66,15 +66,14 @@ impl Core {
 
     /// Looks at a new attempt: what runs it, what it needs, whether it can be had.
     fn take_in(&mut self, now: Time, ix: AttemptIx, out: &mut Vec<Action>) {
-        let attempt = &mut self.attempts[ix];
-        let options = attempt.assignment.options.clone();
-        let function = attempt.assignment.function;
-        let Some(known) = self.functions.get(function as usize).and_then(Option::as_ref) else {
+        let function = self.attempts[ix].assignment.function;
+        let Some(pool) = self.pool_of_function(function) else {
             let message = format!("{} does not know function {function}", self.worker);
             return self.fail_here(ix, FailureKind::Value { message });
         };
-        attempt.pool = known.pool;
-        let pool = known.pool;
+        let attempt = &mut self.attempts[ix];
+        let options = attempt.assignment.options.clone();
+        attempt.pool = pool;
         let resources = &options.resources;
         let limited = options.time_limit_us.is_some()
             || options.deadline_unix_us.is_some()

@@ -81,3 +81,39 @@ fn an_executor_that_was_told_of_too_many_functions_is_replaced() {
     let bytes = replaced.expect("one was replaced") * 60_000;
     assert!((60 << 20..70 << 20).contains(&bytes), "after {bytes} bytes of code");
 }
+
+#[test]
+fn environments_that_nobody_uses_are_forgotten_and_found_again() {
+    let mut desk = Desk::new(1);
+    let mut executor = 0;
+    let mut run = |desk: &mut Desk, slot: u32, n: u64| {
+        desk.assign(vec![call(slot, n)]);
+        let out = short(&desk.event(started(executor)));
+        assert_eq!(out, [format!("tell {executor}"), format!("feed {executor} {n}")]);
+        desk.end(executor, n, 1);
+        desk.dies(executor);
+        executor += 1;
+    };
+    for n in 0..200 {
+        let (slot, spec) = python(2 + n, u128::from(n));
+        let preload = vec![format!("module_{n}")];
+        let environment = Environment { preload, ..Environment::default() };
+        let runtime = Runtime::Python(Arc::new(environment));
+        describe(&mut desk, vec![(slot, FunctionSpec { runtime, ..spec })]);
+        run(&mut desk, slot, n.into());
+    }
+    assert!(desk.core.pools.len() <= 64, "{} pools", desk.core.pools.len());
+    // The first of them, whose pool is another one's by now.
+    run(&mut desk, 2, 1000);
+    let last = &desk.core.executors;
+    assert!(last.is_empty(), "{last:?}");
+}
+
+#[test]
+fn executors_are_not_started_before_their_modules_have_come() {
+    let mut config = super::desk::config(2, 1 << 20);
+    let archived = Runtime::Python(Arc::new(Environment { archive: 9, ..Environment::default() }));
+    config.prestart = vec![archived];
+    let mut desk = Desk::with(config);
+    assert!(desk.passes(1_000).is_empty());
+}
