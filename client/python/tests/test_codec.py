@@ -88,7 +88,9 @@ def test_plain_values_are_plain(value, codec):
     assert same(value, _core.decode(*written))
 
 
-@pytest.mark.parametrize("number", [0, 127, 128, -32, -33, 2**15, -(2**15) - 1, 2**31, -(2**31) - 1])
+@pytest.mark.parametrize(
+    "number", [0, 127, 128, -32, -33, 2**15, -(2**15) - 1, 2**31, -(2**31) - 1]
+)
 def test_integers_at_the_edges_of_their_forms(number):
     for near in (number - 1, number, number + 1):
         assert again(near) == near
@@ -151,7 +153,7 @@ def test_arrow_and_pandas_lie_where_they_lie():
     pandas, arrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     table = arrow.table({"a": list(range(50_000)), "b": ["x"] * 50_000})
     assert again(table).equals(table)
-    codec, written = _core.encode(table)
+    codec, _ = _core.encode(table)
     assert codec == PICKLE5_BUFFERS
     frame = pandas.DataFrame({"a": range(50_000), "b": 0.5})
     read = again(frame)

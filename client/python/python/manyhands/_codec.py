@@ -44,10 +44,10 @@ class Fast(pickle.Pickler):
     """Pickles without cloudpickle. Used again and again: it must keep nothing."""
 
     # A function of the native module: found on the class, and not bound to the pickler.
-    reducer_override = _core._reduce
+    reducer_override = _core._reduce  # type: ignore[assignment]
 
 
-class Full(cloudpickle.Pickler):
+class Full(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles what `Fast` cannot."""
 
     def reducer_override(self, obj: Any) -> Any:
@@ -65,8 +65,8 @@ def reduce_view(view: memoryview) -> tuple[Any, ...]:
     return (_view, (view.tobytes(), view.format, view.shape))
 
 
-def _view(buffer: Any, code: str, shape: tuple[int, ...]) -> memoryview:
-    view = memoryview(buffer).cast("B")
+def _view(buffer: Any, code: str, shape: tuple[int, ...]) -> Any:
+    view: Any = memoryview(buffer).cast("B")
     if code == "B" and shape == (view.nbytes,):
         return view
     if 0 in shape:

@@ -16,8 +16,8 @@ DONE = "done"
 
 
 def use(requirements: list[str], cache: str) -> None:
-    """Goes on in an interpreter that has them: this one if it is that already. Does not return else.
-    Installs them first if nobody has."""
+    """Goes on in an interpreter that has them: this one if it is that already. Does not return
+    else. Installs them first if nobody has."""
     directory = os.path.join(cache, _name(requirements))
     python = os.path.join(directory, "bin", "python")
     if os.path.realpath(sys.prefix) == os.path.realpath(directory):

@@ -23,8 +23,9 @@ TEXT_LIMIT = 32 << 10
 
 
 def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Calls a function that was given as an argument. Executors know this one: they keep the function
-    that they have read, and call it themselves, so that no frame of this file is in a traceback."""
+    """Calls a function that was given as an argument. Executors know this one: they keep the
+    function that they have read, and call it themselves, so that no frame of this file is in a
+    traceback."""
     return function(*args, **kwargs)
 
 
@@ -38,8 +39,8 @@ def begin() -> None:
 
 
 def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool]:
-    """Reads a function from its code, as `_functions` wrote it: the function, whether it is one that
-    comes as the first argument, and whether its result is for another language."""
+    """Reads a function from its code, as `_functions` wrote it: the function, whether the function
+    to be called comes as its first argument, and whether its result is for another language."""
     kind, payload, python, pickled_by, result = code
     if kind == _BY_REFERENCE:
         function = _find(payload)
@@ -70,14 +71,14 @@ def _compare(name: str, python: str, pickled_by: str) -> None:
         return
     raise ValueError(
         f"{name} was written by Python {python} with cloudpickle {pickled_by}, and "
-        f"{platform.node()} has {_PYTHON} with {cloudpickle.__version__}: install the same there, or "
-        "put the function into a module that both sides can import"
+        f"{platform.node()} has {_PYTHON} with {cloudpickle.__version__}: install the same there, "
+        "or put the function into a module that both sides can import"
     )
 
 
 def describe_exception(exception: BaseException) -> tuple[str, str, str]:
-    """The name of its type, what it says, and its traceback as Python prints it. Its tracebacks, and
-    with them what the functions held, are let go of."""
+    """The name of its type, what it says, and its traceback as Python prints it. Its tracebacks,
+    and with them what the functions held, are let go of."""
     shown = traceback.TracebackException.from_exception(exception, compact=True)
     text = "".join(shown.format())
     for one in _chain(exception):

@@ -1,14 +1,15 @@
 """The template interpreter: what executors are forked from.
 
-A worker starts one for each environment that its tasks ask for, with a socket as standard input. It
-imports what shall be there once for all, and then forks executors on command: the native module does
-that, and runs the tasks.
+A worker starts one for each environment that its tasks ask for, with a socket as standard input.
+It imports what shall be there once for all, and then forks executors on command: the native module
+does that, and runs the tasks.
 
-No thread may live here: a fork would not copy it, and whatever lock it held would never be released.
+No thread may live here: a fork would not copy it, and a lock that it held would stay held for ever.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ ONE_THREAD = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""Libraries that start threads of their own unless told not to. There is an executor for each core."""
+"""Libraries that start threads unless told not to. There is an executor for each core."""
 
 
 def main(spec: dict[str, Any]) -> NoReturn:
@@ -37,6 +38,8 @@ def main(spec: dict[str, Any]) -> NoReturn:
     from . import _core
 
     _core.template_begin()
+    # It was for this process alone.
+    os.environ.pop("MANYHANDS_PYTHON_TEMPLATE", None)
     _set_up(spec.get("archive"))
     _import(spec.get("preload") or [])
     _freeze()
@@ -53,7 +56,8 @@ def _set_up(archive: str | None) -> None:
     _raise_stack_limit()
     for stream in (sys.stdout, sys.stderr):
         # What a task prints is seen while it runs, and never fails for what it is.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     import faulthandler
 
     # Written to number 2, which is the task's own in every executor.
