@@ -57,3 +57,51 @@ impl State {
         key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use manyhands_proto::client::{FromClient, ROOM_LIMIT};
+
+    use crate::handle::Handle;
+    use crate::testing::{add, client, give, said};
+
+    #[test]
+    fn room_follows_its_task_and_an_item_that_is_dropped_is_released() {
+        let (_, client) = client();
+        let end = add::submit(&client, 1, 2).unwrap();
+        let task = end.id().task;
+        let items = client.session.give_room(&end.reference, 0, 2).unwrap();
+        let said_first = said(&client);
+        let [.., FromClient::Submit(_), room] = &said_first[..] else { panic!("{said_first:?}") };
+        assert_eq!(*room, FromClient::Room { task, from: 0, upto: 2 });
+        let mut items = items.into_iter().map(Handle::<i64>::new);
+        let first = items.next().unwrap();
+        assert_eq!(first.id(), task.item(0));
+        assert!(!first.is_done());
+        give(&client, task.item(0), 40);
+        assert_eq!(first.get().unwrap(), 40);
+        assert_eq!(said(&client), [], "it was wanted from the beginning");
+        drop(first);
+        client.session.give_room(&end.reference, 2, 3).unwrap().pop();
+        let objects = vec![task.item(0)];
+        let room = FromClient::Room { task, from: 2, upto: 3 };
+        let last = FromClient::Release { objects: vec![task.item(2)] };
+        assert_eq!(said(&client), [FromClient::Release { objects }, room, last]);
+    }
+
+    #[test]
+    fn much_room_is_given_in_pieces() {
+        let (_, client) = client();
+        let end = add::submit(&client, 1, 2).unwrap();
+        let items = client.session.give_room(&end.reference, 0, ROOM_LIMIT + 1).unwrap();
+        let rooms: Vec<(u64, u64)> = said(&client)
+            .iter()
+            .filter_map(|message| match message {
+                FromClient::Room { from, upto, .. } => Some((*from, *upto)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(rooms, [(0, ROOM_LIMIT), (ROOM_LIMIT, ROOM_LIMIT + 1)]);
+        assert_eq!(items.len() as u64, ROOM_LIMIT + 1);
+    }
+}
