@@ -1,8 +1,12 @@
 //! Programs that connect: this one is sent to the workers, which do not have it.
 
+use std::io::Write;
 use std::time::Duration;
 
+use manyhands::foreign::{Arguments, Program};
+use manyhands::python::PythonConfig;
 use manyhands::{Client, Error, FailureKind, Slice};
+use manyhands_proto::value::Codec;
 
 use crate::machine::Cluster;
 
@@ -102,4 +106,26 @@ fn whoever_cannot_connect_is_told_why() {
     assert!(role.to_string().contains("the token is for a Worker"), "{role}");
     let nonsense = short("http://x");
     assert!(matches!(nonsense, Error::Address { .. }), "{nonsense}");
+}
+
+#[test]
+fn a_task_of_another_program_is_called_by_its_name() {
+    let cluster = Cluster::start(1);
+    // Another program than this one, as its hash tells: one byte more.
+    let other = cluster.dir().join("other");
+    std::fs::copy(std::env::current_exe().unwrap(), &other).unwrap();
+    let mut appending = std::fs::OpenOptions::new().append(true).open(&other).unwrap();
+    appending.write_all(&[0]).unwrap();
+    drop(appending);
+    let program = Program::rust(&other).unwrap();
+    let builder = Client::builder().python(PythonConfig::default());
+    let client = builder.connect(&cluster.address).unwrap();
+    client.offer(&program).unwrap();
+    let mut arguments = Arguments::default();
+    arguments.value(Codec::MSGPACK, &[40]);
+    arguments.value(Codec::MSGPACK, &[2]);
+    let add = program.function("add").unwrap();
+    let result = client.submit_call(&add, arguments, 1, None).unwrap().remove(0);
+    assert_eq!(client.fetch_raw(&result, None).unwrap().unwrap().bytes[..], [42]);
+    assert_eq!(client.compute(add::lazy(1, 2)).unwrap(), 3, "this one goes there too");
 }
