@@ -115,6 +115,30 @@ pub fn block(
     if done() {
         return Ok(Waited::Done);
     }
+    wait_lent(waits_for, &mut || deliver(on_message), done, timeout)
+}
+
+/// Waits until the running task may make item `number` of its stream. What else it is told meanwhile
+/// stays for [`deliver`].
+pub(crate) fn block_for_room(number: u64) -> Result<(), ContextError> {
+    let mut has_room = || running(|running| running.room > number).unwrap_or(true);
+    let take = || task(|executor, _| executor.take_all());
+    if !has_room() {
+        take()?;
+    }
+    if !has_room() {
+        wait_lent(&[], &mut || take(), &mut has_room, None)?;
+    }
+    Ok(())
+}
+
+/// Waits with the slot lent away. After each batch of messages `deliver` is called, and `done` asked.
+fn wait_lent(
+    waits_for: &[ObjectId],
+    deliver: &mut dyn FnMut() -> Result<(), ContextError>,
+    done: &mut dyn FnMut() -> bool,
+    timeout: Option<Duration>,
+) -> Result<Waited, ContextError> {
     let start = Instant::now();
     let until = timeout.and_then(|timeout| start.checked_add(timeout));
     let me = task(|executor, Current { task, attempt }| {
@@ -125,7 +149,7 @@ pub fn block(
         executor.wake_worker();
         Current { task, attempt }
     })?;
-    let result = pump(on_message, done, until);
+    let result = pump(deliver, done, until);
     task(|executor, _| {
         executor.say(&FromExecutor::Unblocked { task: me.task, attempt: me.attempt });
         executor.link.flush();
@@ -135,7 +159,7 @@ pub fn block(
 }
 
 fn pump(
-    on_message: &mut dyn FnMut(ToClient),
+    deliver: &mut dyn FnMut() -> Result<(), ContextError>,
     done: &mut dyn FnMut() -> bool,
     until: Option<Instant>,
 ) -> Result<Waited, ContextError> {
@@ -143,7 +167,7 @@ fn pump(
         while let Some(run) = task(|executor, _| executor.in_place.pop_front())? {
             executor::execute_in_place(&run);
         }
-        deliver(on_message)?;
+        deliver()?;
         if done() {
             return Ok(Waited::Done);
         }

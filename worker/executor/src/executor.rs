@@ -68,12 +68,24 @@ pub(crate) struct Running {
     pub(crate) fingerprint: u64,
     /// What it was told as a client and has not looked at.
     pub(crate) inbox: Vec<ToClient>,
+    /// The first item of its stream that it may not make yet.
+    pub(crate) room: u64,
     /// Sequence numbers of its lane that it has handed out.
     pub(crate) named: u64,
     /// How long it waited for others so far.
     pub(crate) waited: Duration,
     /// What it was given to read in segments.
     pub(crate) views: Vec<Weak<View>>,
+}
+
+impl Running {
+    fn tell(&mut self, message: ToClient) {
+        match message {
+            // For the task itself, and not for what it submits.
+            ToClient::Room { upto } => self.room = self.room.max(upto),
+            message => self.inbox.push(message),
+        }
+    }
 }
 
 /// What an executor inherits.
@@ -324,7 +336,7 @@ impl Executor {
             ToExecutor::Client { task, message } => {
                 // What comes for a task that has ended is of no use to anybody.
                 let running = self.stack.iter_mut().rev().find(|running| running.task == task);
-                running.map(|running| running.inbox.push(message)).unwrap_or_default()
+                running.map(|running| running.tell(message)).unwrap_or_default()
             }
             ToExecutor::Run(run) => self.in_place.push_back(run),
             ToExecutor::Ahead(run) => self.large.push_back(run),
@@ -340,6 +352,7 @@ impl Executor {
             attempt: run.attempt,
             fingerprint,
             inbox: Vec::new(),
+            room: 0,
             named: 0,
             waited: Duration::ZERO,
             views: Vec::new(),

@@ -7,6 +7,9 @@
 //! returns: the process is a *template*, which forks an executor per [`ToTemplate::Fork`] and reports
 //! its death. `main`, the arguments and a test harness take no part in any of it.
 //!
+//! With [`LIST_VARIABLE`] in its place the constructor prints which tasks the program has and ends: so
+//! clients in other languages learn what they can call.
+//!
 //! # Who dies with whom
 //!
 //! - The worker dies, however: the socket ends, and the template kills its executors' process groups

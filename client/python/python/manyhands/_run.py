@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import os
 import platform
 import sys
@@ -38,9 +40,10 @@ def begin() -> None:
         random.seed()
 
 
-def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool]:
+def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool, bool]:
     """Reads a function from its code, as `_functions` wrote it: the function, whether the function
-    to be called comes as its first argument, and whether its result is for another language."""
+    to be called comes as its first argument, whether its result is for another language, and
+    whether it is a generator function."""
     kind, payload, python, pickled_by, result = code
     if kind == _BY_REFERENCE:
         function = _find(payload)
@@ -51,7 +54,14 @@ def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool]:
         raise ValueError(f"it was written by another version of manyhands (kind {kind})")
     if not callable(function):
         raise TypeError(f"{type(function).__name__} is not callable")
-    return function, function is call, result == _PLAIN
+    return function, function is call, result == _PLAIN, is_stream(function)
+
+
+def is_stream(function: Callable[..., Any]) -> bool:
+    """Whether it is a generator function, as the client found it to be."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.isgeneratorfunction(function)
 
 
 def _find(reference: str) -> Any:

@@ -12,16 +12,25 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use super::failure;
-use crate::codec::{self, Encoded, Input, Role};
+use super::results::hand_over;
+use super::{failure, stream};
+use crate::codec::{self, Input};
 
 /// A function as this process has it.
 struct Function {
     callable: Py<PyAny>,
+    traits: Traits,
+}
+
+/// How a function is called.
+#[derive(Clone, Copy)]
+struct Traits {
     /// The first argument is the function to be called: a large one, which travels as an object.
     is_given: bool,
     /// The result is for another language.
     plain_result: bool,
+    /// It is a generator function, whose items are handed over one by one.
+    is_stream: bool,
 }
 
 thread_local! {
@@ -29,7 +38,6 @@ thread_local! {
     static FUNCTIONS: RefCell<Vec<Option<Function>>> = const { RefCell::new(Vec::new()) };
     /// Functions that were given as arguments, by the hash of their pickle; the one used last is last.
     static GIVEN: RefCell<Vec<(blake3::Hash, Py<PyAny>)>> = const { RefCell::new(Vec::new()) };
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Functions that were given as arguments and are kept.
@@ -89,22 +97,32 @@ pub(super) fn run(
     invocation: &mut Invocation<'_>,
     scope: &TaskScope,
 ) -> Result<(), FailureKind> {
-    let (callable, is_given, plain_result) = find(py, declared)?;
-    let arguments = Arguments::read(py, invocation, is_given)?;
-    let callable = arguments.function.unwrap_or(callable);
+    let (callable, mut traits) = find(py, declared)?;
+    let arguments = Arguments::read(py, invocation, traits.is_given)?;
+    let callable = match arguments.function {
+        None => callable,
+        Some(given) => {
+            let told = run_module(py).and_then(|run| run.call_method1("is_stream", (&given,)));
+            traits.is_stream = told.and_then(|told| told.extract()).unwrap_or(false);
+            given
+        }
+    };
     let result = callable.bind(py).call(arguments.positional, arguments.named.as_ref());
     drop(callable);
     drop(arguments.named);
     let returned = result.map_err(|error| failure::raised(py, error))?;
+    if traits.is_stream {
+        return stream::make(&returned, traits.plain_result, scope, invocation);
+    }
     scope.retire();
-    hand_over(&returned, plain_result, invocation)
+    hand_over(&returned, traits.plain_result, invocation)
 }
 
 /// The function, read when it is called first.
-fn find(py: Python<'_>, declared: &Declared) -> Result<(Py<PyAny>, bool, bool), FailureKind> {
+fn find(py: Python<'_>, declared: &Declared) -> Result<(Py<PyAny>, Traits), FailureKind> {
     let known = |functions: &Vec<Option<Function>>| {
         let function = functions.get(declared.slot)?.as_ref()?;
-        Some((function.callable.clone_ref(py), function.is_given, function.plain_result))
+        Some((function.callable.clone_ref(py), function.traits))
     };
     if let Some(found) = FUNCTIONS.with_borrow(known) {
         return Ok(found);
@@ -123,8 +141,8 @@ fn find(py: Python<'_>, declared: &Declared) -> Result<(Py<PyAny>, bool, bool), 
 fn load(py: Python<'_>, declared: &Declared) -> PyResult<Function> {
     let code = codec::decode_slice(py, Codec::MSGPACK, &declared.code)?;
     let loaded = run_module(py)?.call_method1("load", (&declared.name, code))?;
-    let (callable, is_given, plain_result) = loaded.extract()?;
-    Ok(Function { callable, is_given, plain_result })
+    let (callable, is_given, plain_result, is_stream) = loaded.extract()?;
+    Ok(Function { callable, traits: Traits { is_given, plain_result, is_stream } })
 }
 
 /// What a function is called with.
@@ -259,60 +277,4 @@ fn inputs(invocation: &Invocation<'_>) -> Result<Vec<Option<Input>>, FailureKind
         Ok(Some(Input::Bytes(loaded.codec, loaded.to_bytes())))
     };
     (0..invocation.input_count() as u32).map(input).collect()
-}
-
-/// Hands over what a function has returned: one object, or as many as were asked for.
-fn hand_over(
-    returned: &Bound<'_, PyAny>,
-    plain_result: bool,
-    invocation: &mut Invocation<'_>,
-) -> Result<(), FailureKind> {
-    let outputs = usize::from(invocation.outputs());
-    if outputs == 1 {
-        return give(returned, plain_result, invocation, &|| "the result".to_owned());
-    }
-    let py = returned.py();
-    let parts: Vec<Bound<'_, PyAny>> = returned
-        .try_iter()
-        .and_then(Iterator::collect)
-        .map_err(|error| failure::raised(py, error))?;
-    if parts.len() != outputs {
-        let message = format!("it returned {} values and was asked for {outputs}", parts.len());
-        return Err(FailureKind::Value { message });
-    }
-    parts.iter().enumerate().try_for_each(|(i, part)| {
-        give(part, plain_result, invocation, &|| format!("result {}", i + 1))
-    })
-}
-
-fn give(
-    value: &Bound<'_, PyAny>,
-    plain_result: bool,
-    invocation: &mut Invocation<'_>,
-    what: &dyn Fn() -> String,
-) -> Result<(), FailureKind> {
-    let mut scratch = SCRATCH.take();
-    scratch.clear();
-    let done = if codec::plain(value, &mut scratch) {
-        invocation.return_bytes(Codec::MSGPACK, Vec::new(), &scratch)
-    } else if plain_result {
-        match codec::plain_data(value, &mut scratch) {
-            Ok(()) => invocation.return_bytes(Codec::MSGPACK, Vec::new(), &scratch),
-            Err(error) => Err(failure::unwritable(value.py(), &what(), &error)),
-        }
-    } else {
-        match codec::encode(value, Role::Value, what) {
-            Ok(Encoded { codec, pieces, met, contains }) => {
-                let given = invocation.return_pieces(codec, contains, &pieces.slices());
-                // The futures hold their objects until the end of the task does.
-                drop(met);
-                given
-            }
-            Err(error) => Err(failure::raised(value.py(), error)),
-        }
-    };
-    if scratch.capacity() <= INLINE_LIMIT {
-        SCRATCH.set(scratch);
-    }
-    done
 }

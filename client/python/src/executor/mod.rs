@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`interpreter`]: the interpreter as a runtime: forks, locks, signals, output.
-//! - [`call`]: one call: its function, its arguments, what it returns.
+//! - [`call`]: one call: its function and its arguments.
+//! - [`results`]: what it returns. [`stream`]: what a generator yields.
 //! - [`failure`]: what an exception becomes.
 //! - `manyhands/_template.py`: what a template does before it forks; `manyhands/_run.py`: what is
 //!   better said in Python.
@@ -12,6 +13,8 @@
 mod call;
 mod failure;
 mod interpreter;
+mod results;
+mod stream;
 
 use manyhands_executor::foreign;
 use pyo3::exceptions::PyOSError;
