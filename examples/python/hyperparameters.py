@@ -12,6 +12,7 @@ import time
 
 import joblib
 import manyhands as mh
+import manyhands.joblib
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
