@@ -127,11 +127,6 @@ class Gate:
             # Read as well, so that it does not wait for a reader.
             self._opened = os.open(self._path, os.O_RDWR)
 
-    def close(self):
-        """Lets all pass, and ends it."""
-        self.open()
-        os.close(self._opened)
-
 
 class wait_at:
     """A gate, where a task runs."""
@@ -194,10 +189,10 @@ def bell(tmp_path):
 
 @pytest.fixture
 def gate(tmp_path):
-    """A gate for the tasks of one test; all that wait at its end are let through."""
+    """A gate for the tasks of one test; open from its end on, to those too that come later."""
     made = Gate(tmp_path / "gate")
     yield made
-    made.close()
+    made.open()
 
 
 @pytest.fixture
