@@ -132,6 +132,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_declared_is_found_and_declared_once() {
+        let mut functions = Functions::new();
+        let linked = functions.known.len();
+        let declare = |functions: &mut Functions, id, code: &'static [u8]| {
+            functions.declare(FunctionId(id), format!("f{id}"), Bytes::from_static(code));
+        };
+        declare(&mut functions, 1, b"one");
+        declare(&mut functions, 2, b"two");
+        declare(&mut functions, 1, b"another");
+        assert_eq!(functions.known.len(), linked + 2);
+        let index = functions.index(FunctionId(2)).unwrap();
+        let Callee::Declared(second) = &functions.get(index).callee else { panic!("it is linked") };
+        assert_eq!((second.slot, &second.code[..], second.name.as_str()), (1, &b"two"[..], "f2"));
+        let index = functions.index(FunctionId(1)).unwrap();
+        let Callee::Declared(first) = &functions.get(index).callee else { panic!("it is linked") };
+        assert_eq!((first.slot, &first.code[..]), (0, &b"one"[..]));
+        assert!(functions.index(FunctionId(3)).is_none());
+    }
+
+    #[test]
     fn ids_are_fnv_1a_of_128_bits() {
         // The published vectors of the empty text and of "a".
         assert_eq!(function_id("").0, 0x6c62272e07bb014262b821756295c58d);

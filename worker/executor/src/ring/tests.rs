@@ -168,6 +168,21 @@ fn an_entry_on_the_socket_is_seen_even_if_it_was_taken_back() {
 }
 
 #[test]
+fn a_signal_is_for_the_current_attempt_or_for_nobody() {
+    let (mut worker, _tasks, ends, _file) = pair();
+    let signalled = ends.signalled();
+    ends.set_current(11);
+    assert!(worker.interrupt(11));
+    ends.set_current(13);
+    assert!(!signalled.arrived(), "the one that it was for has ended");
+    assert!(!ends.signal_is_due());
+    ends.set_current(11);
+    assert!(signalled.arrived());
+    ends.set_current(0);
+    assert!(!signalled.arrived());
+}
+
+#[test]
 fn an_interrupt_is_signalled_to_the_running_attempt_alone() {
     let (mut worker, _tasks, ends, _file) = pair();
     ends.set_current(11);
