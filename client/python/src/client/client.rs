@@ -22,6 +22,7 @@ use super::future::Future;
 use super::large::Puts;
 use super::options::{self, Options};
 use super::output::{Output, Queue};
+use super::stream::StreamSource;
 use super::watch::Watch;
 use super::{lazy, reading};
 
@@ -53,7 +54,7 @@ impl Client {
         open.birth.check().map(|()| open)
     }
 
-    fn accepting(&self) -> PyResult<&Open> {
+    pub(crate) fn accepting(&self) -> PyResult<&Open> {
         let open = self.open()?;
         if open.refuses.load(Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("cannot schedule new futures after shutdown"));
@@ -106,6 +107,11 @@ impl Open {
             self.client.shutdown();
         }
         self.output.close();
+    }
+
+    /// Whether it was closed here: what had not ended by then never will.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// The object of a future, which must be of the same session.
@@ -289,6 +295,23 @@ impl Client {
         let options: Option<&TaskOptions> = options.map(|options| &options.get().0);
         let asked = Asked { options, outputs: nout };
         call::submit(slf, slf.get().accepting()?, r#fn, args, kwargs, asked)
+    }
+
+    /// Runs a generator function as a task; the source of its items.
+    #[pyo3(signature = (r#fn, args, kwargs=None, options=None))]
+    fn open_stream<'py>(
+        slf: &Bound<'py, Self>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+        options: Option<&Bound<'py, Options>>,
+    ) -> PyResult<StreamSource> {
+        let options: Option<&TaskOptions> = options.map(|options| &options.get().0);
+        let asked = Asked { options, outputs: None };
+        let open = slf.get().accepting()?;
+        let known = open.functions.find(Some(!open.is_local), r#fn)?;
+        let end = call::submit_known(slf, open, &known, args, kwargs, asked)?;
+        Ok(StreamSource::new(end.cast_into::<Future>()?.unbind()))
     }
 
     /// A call for each row of positional arguments; a list of futures.

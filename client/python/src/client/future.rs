@@ -103,7 +103,8 @@ impl Future {
 
     /// Whether the task has ended, well or badly, or was cancelled.
     fn done(&self) -> PyResult<bool> {
-        Ok(self.object()?.is_done() || self.is_cancelled())
+        let object = self.object()?;
+        Ok(object.is_done() || self.is_cancelled() || self.open()?.is_closed())
     }
 
     /// Whether it is known to run. Nobody is asked: `Client.explain` does that.
@@ -135,7 +136,11 @@ impl Future {
     /// What is known without asking: `PENDING`, `RUNNING`, `VALUE`, `FAILED` or `CANCELLED`.
     fn _status(&self) -> PyResult<&'static str> {
         let object = self.object()?;
-        Ok(if self.is_cancelled() { "CANCELLED" } else { reading::status(object) })
+        Ok(match reading::status(object) {
+            _ if self.is_cancelled() => "CANCELLED",
+            "PENDING" if self.open()?.is_closed() => "FAILED",
+            known => known,
+        })
     }
 
     /// The name of its function.

@@ -7,6 +7,7 @@
 //! - `future`: references to results; `reading`: how results are waited for and read.
 //! - `adopted`: futures that are found inside values.
 //! - `watch`: who is told of ends in the order in which they come; `output`: what tasks print.
+//! - `stream`: the items of generators.
 //! - `lazy`: nodes of graphs; `options`: what may be asked of a task.
 //! - `environment`: how executors are set up; `failures`: what can go wrong; `forks`: processes that
 //!   were forked from one that has clients.
@@ -25,6 +26,7 @@ mod lazy;
 mod options;
 mod output;
 mod reading;
+mod stream;
 mod watch;
 
 use pyo3::prelude::*;
@@ -41,6 +43,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<options::Options>()?;
     module.add_class::<watch::Watch>()?;
     module.add_class::<output::Output>()?;
+    module.add_class::<stream::StreamSource>()?;
     module.add_function(wrap_pyfunction!(adopted::adopted, module)?)?;
     lazy::register(module)
 }

@@ -120,7 +120,13 @@ pub(crate) fn exception<'py>(
     if own.is_cancelled() {
         return Err(failures::cancelled(py, own));
     }
-    match end_of(py, open, object, timeout)? {
+    let end = match end_of(py, open, object, timeout) {
+        Err(error) if open.is_closed() => {
+            return Ok(Some(error.into_value(py).into_bound(py).into_any()));
+        }
+        end => end?,
+    };
+    match end {
         Fetched::Failed(failed) if matches!(failed.kind(), FailureKind::Cancelled { .. }) => {
             Err(raised(py, &failed.into()))
         }

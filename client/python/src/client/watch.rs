@@ -1,12 +1,13 @@
 //! Who is told of ends in the order in which they come.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands::{Error, foreign};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::forks::Birth;
 use super::future::Future;
 use super::reading;
 
@@ -14,20 +15,36 @@ use super::reading;
 /// client.
 #[pyclass(frozen, weakref, module = "manyhands._core")]
 pub struct Watch {
-    watch: foreign::Watch,
+    watch: Arc<foreign::Watch>,
     pending: Mutex<FxHashMap<u64, Py<Future>>>,
     closed: AtomicBool,
     /// It is of the running task's own client.
     is_task: bool,
+    birth: Birth,
 }
 
 impl Watch {
     pub(super) fn new(watch: foreign::Watch, is_task: bool) -> Watch {
-        Watch { watch, pending: Mutex::default(), closed: AtomicBool::new(false), is_task }
+        Watch {
+            watch: Arc::new(watch),
+            pending: Mutex::default(),
+            closed: AtomicBool::new(false),
+            is_task,
+            birth: Birth::here(),
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, FxHashMap<u64, Py<Future>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.birth.is_here() {
+            // Never freed: its session is that of another process.
+            std::mem::forget(self.watch.clone());
+        }
     }
 }
 
