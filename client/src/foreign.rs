@@ -168,6 +168,24 @@ impl Client {
         Ok(references.into_iter().map(Object::of).collect())
     }
 
+    /// As [`Client::submit_nodes`], to run in the order of these nodes where tasks are free to choose.
+    /// It must have all nodes of the graph, each after those that it needs; otherwise the order is
+    /// that of `submit_nodes`.
+    pub fn submit_nodes_in_order(
+        &self,
+        nodes: &[(Node, u32)],
+        order: &[Node],
+        purpose: Purpose,
+    ) -> Result<Vec<Object>, Error> {
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let order: Vec<_> = order.iter().map(|node| node.0.clone()).collect();
+        let roots = roots(nodes);
+        let sent = graph::submit_in_order(&self.session, self.job, &roots, &order, purpose)?;
+        Ok(sent.into_iter().map(Object::of).collect())
+    }
+
     /// Puts an encoded value, written where it is to lie with one copy. `contains` are the objects
     /// that it holds references to.
     pub fn put_pieces(

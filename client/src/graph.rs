@@ -24,7 +24,7 @@ use crate::targets::{Root, Targets};
 pub(crate) use collect::Collected;
 pub use draw::Picture;
 pub use emit::Purpose;
-pub(crate) use emit::{call_parts, submit};
+pub(crate) use emit::{call_parts, submit, submit_in_order};
 pub(crate) use order::Order;
 
 /// How large a graph is.

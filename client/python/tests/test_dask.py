@@ -3,24 +3,24 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
-import pytest
-
 import manyhands as mh
+import pytest
 
 dask = pytest.importorskip("dask")
 np = pytest.importorskip("numpy")
 
 import dask.array as da  # noqa: E402
 import dask.bag as db  # noqa: E402
+import manyhands.dask  # noqa: E402
 from dask._task_spec import Alias, DataNode, Dict, List, Task, TaskRef  # noqa: E402
 from dask.callbacks import Callback  # noqa: E402
 from dask.diagnostics import Profiler, ProgressBar  # noqa: E402
 from dask.utils_test import GetFunctionTestMixin, add, inc  # noqa: E402
-
-import manyhands.dask  # noqa: E402
 from manyhands.dask import _groups  # noqa: E402
+from manyhands.dask._run import make_list  # noqa: E402
 from manyhands.dask._submit import Sending  # noqa: E402
 
 
@@ -145,6 +145,21 @@ def test_tasks_that_share_what_they_need_run_together_if_there_are_many():
     assert len(few) == 400
     assert len(many) == 100
     assert all(len(results) == 2 for _, results in many)
+
+
+def test_tasks_run_in_the_order_of_dask():
+    with mh.Client("local", workers=1) as client:
+        graph = {("leaf", i): Task(("leaf", i), time.monotonic_ns) for i in range(30)}
+        graph |= {
+            ("pair", i): Task(
+                ("pair", i), make_list, TaskRef(("leaf", i)), TaskRef(("leaf", 29 - i))
+            )
+            for i in range(15)
+        }
+        sending = Sending(client, graph, list(graph), None)
+        ordered = [group.head for group in sending.groups if group.head[0] == "leaf"]
+        values = sending.values()
+        assert sorted(ordered, key=values.__getitem__) == ordered
 
 
 def test_shared_groups_give_the_right_values(get):
@@ -356,8 +371,7 @@ PART = {
     "test_concatenate or test_rechunk or test_slicing or test_blockwise or test_store",
     "bag": "test_fold or test_groupby or test_take or test_join or test_map",
     "delayed": "test_delayed or test_nout or test_kwargs or test_array",
-    "groupby": "test_full_groupby or test_groupby_dir or "
-    "test_split_apply_combine_on_series",
+    "groupby": "test_full_groupby or test_groupby_dir or test_split_apply_combine_on_series",
     "shuffle": "test_set_index_general or test_partitioning_index",
 }
 

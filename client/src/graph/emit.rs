@@ -42,7 +42,33 @@ pub(crate) fn submit(
     }
     let graph = Collected::new(roots, session)?;
     let order = Order::new(&graph)?;
-    let mut sending = Sending::new(session, job, &graph, &order.nodes)?;
+    send(session, job, (&graph, &order), roots, purpose)
+}
+
+/// As [`submit`], in the order of these nodes; in our own if the graph cannot run in theirs.
+pub(crate) fn submit_in_order(
+    session: &Arc<Session>,
+    job: u32,
+    roots: &[Root],
+    order: &[Arc<Node>],
+    purpose: Purpose,
+) -> Result<Vec<Reference>, Error> {
+    let graph = Collected::new(roots, session)?;
+    let order = match Order::given(&graph, order) {
+        Some(order) => order,
+        None => Order::new(&graph)?,
+    };
+    send(session, job, (&graph, &order), roots, purpose)
+}
+
+fn send(
+    session: &Arc<Session>,
+    job: u32,
+    (graph, order): (&Collected, &Order),
+    roots: &[Root],
+    purpose: Purpose,
+) -> Result<Vec<Reference>, Error> {
+    let mut sending = Sending::new(session, job, graph, &order.nodes)?;
     let references = sending.roots(roots, purpose);
     let sent = sending.send();
     session.end_graph();

@@ -4,17 +4,22 @@
 //! a depth-first walk from the roots, which enters the deepest of what a node needs first: the
 //! longest chain begins at once, and while it runs nothing else waits for it in memory.
 
+use std::sync::Arc;
+
 use petgraph::algo::kosaraju_scc;
 use petgraph::graphmap::DiGraphMap;
+use rustc_hash::FxHashMap;
 
 use super::collect::Collected;
 use crate::error::{Error, short};
+use crate::lazy::Node;
 
 /// Nodes in order, each after all that it needs, and how deep each one is.
 pub(crate) struct Order {
     /// Numbers of nodes. Those whose results are known already are left out.
     pub(crate) nodes: Vec<u32>,
-    /// By number: nodes on the longest path down from it, itself included.
+    /// By number: nodes on the longest path down from it, itself included. Not known of an order that
+    /// was given.
     pub(crate) heights: Vec<u32>,
 }
 
@@ -27,6 +32,30 @@ impl Order {
         let heights = heights(graph)?;
         let nodes = depth_first(graph, &heights);
         Ok(Order { nodes, heights })
+    }
+
+    /// The order of these nodes: without those that are not of the graph or whose results are known.
+    /// `None` if one of the graph's is missing, or comes before what it needs.
+    pub(crate) fn given(graph: &Collected, given: &[Arc<Node>]) -> Option<Order> {
+        let numbered = graph.nodes.iter().zip(0u32..);
+        let mut left: FxHashMap<*const Node, u32> =
+            numbered.map(|(node, number)| (Arc::as_ptr(node), number)).collect();
+        let mut is_there = vec![false; graph.len()];
+        graph.known.keys().for_each(|known| is_there[*known as usize] = true);
+        let mut nodes = Vec::with_capacity(graph.len());
+        for node in given {
+            let Some(number) = left.remove(&Arc::as_ptr(node)) else { continue };
+            if graph.known.contains_key(&number) {
+                continue;
+            }
+            if !graph.needs(number).iter().all(|needed| is_there[*needed as usize]) {
+                return None;
+            }
+            is_there[number as usize] = true;
+            nodes.push(number);
+        }
+        (nodes.len() + graph.known.len() == graph.len())
+            .then(|| Order { nodes, heights: Vec::new() })
     }
 }
 

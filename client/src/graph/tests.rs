@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use manyhands_proto::graph::{GraphBatch, TaskRow};
 use manyhands_proto::value::Codec;
 
@@ -37,6 +39,25 @@ fn the_critical_path_comes_first() {
     let short = add::lazy(0, 50);
     let long = chain(add::lazy(0, 60), 3);
     assert_eq!(names(sum::lazy([short, long])), [60, 1, 1, 1, 50, 0]);
+}
+
+#[test]
+fn an_order_that_is_given_is_kept_if_it_can_be() {
+    let (one, two) = (add::lazy(0, 1), add::lazy(0, 2));
+    let both = add::lazy(&one, &two);
+    let (graph, _) = graph(&both);
+    let given = |order: &[&Lazy<i64>]| {
+        let nodes: Vec<_> = order.iter().map(|lazy| lazy.node.clone()).collect();
+        Order::given(&graph, &nodes).map(|order| order.nodes)
+    };
+    let number = |lazy: &Lazy<i64>| {
+        graph.nodes.iter().position(|node| Arc::ptr_eq(node, &lazy.node)).unwrap() as u32
+    };
+    let other = add::lazy(0, 3);
+    let expected = [number(&two), number(&one), number(&both)];
+    assert_eq!(given(&[&two, &other, &one, &two, &both]).unwrap(), expected);
+    assert_eq!(given(&[&two, &both, &one]), None, "it comes before what it needs");
+    assert_eq!(given(&[&two, &one]), None, "one is missing");
 }
 
 #[test]

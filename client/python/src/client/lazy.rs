@@ -1,12 +1,14 @@
 //! Nodes of graphs: calls that run when somebody asks for their results.
 
-use manyhands::foreign::{self, Node, Purpose};
+use manyhands::Error;
+use manyhands::foreign::{self, Node, Object, Purpose};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::client::{Client, Open};
 use super::failures::raised;
+use super::forks::Birth;
 use super::future::Future;
 use super::options::Options;
 use super::{call, functions};
@@ -18,6 +20,7 @@ pub struct Lazy {
     node: Node,
     index: u32,
     name: Py<PyString>,
+    birth: Birth,
 }
 
 type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
@@ -26,6 +29,15 @@ impl Lazy {
     /// Its call, and which of the call's results it is.
     pub(crate) fn parts(&self) -> (&Node, u32) {
         (&self.node, self.index)
+    }
+}
+
+impl Drop for Lazy {
+    fn drop(&mut self) {
+        if !self.birth.is_here() {
+            // Never freed: there may be futures of another process among its arguments.
+            std::mem::forget(self.node.clone());
+        }
     }
 }
 
@@ -125,7 +137,15 @@ fn lazy<'py>(
         node.options(options.clone());
     }
     let make = |index: u32| {
-        Bound::new(py, Lazy { node: node.clone(), index, name: known.name.clone_ref(py) })
+        Bound::new(
+            py,
+            Lazy {
+                node: node.clone(),
+                index,
+                name: known.name.clone_ref(py),
+                birth: Birth::here(),
+            },
+        )
     };
     match outputs {
         None => make(0).map(Bound::into_any),
@@ -175,8 +195,34 @@ pub(super) fn run<'py>(
     lazies: &Bound<'py, PyList>,
     purpose: Purpose,
 ) -> PyResult<Vec<Bound<'py, Future>>> {
-    let (py, nodes) = (client.py(), roots(lazies)?);
-    let submit = || open.client.submit_nodes(&nodes, purpose);
+    let nodes = roots(lazies)?;
+    submitted(client, open, lazies, || open.client.submit_nodes(&nodes, purpose))
+}
+
+/// Submits the graph of these, to run in the order of the nodes of `order`, which are all of it. The
+/// results stay in the cluster if `keep` is set; otherwise their values are wanted here.
+#[pyfunction]
+fn run_in_order<'py>(
+    client: &Bound<'py, Client>,
+    lazies: &Bound<'py, PyList>,
+    order: &Bound<'py, PyList>,
+    keep: bool,
+) -> PyResult<Vec<Bound<'py, Future>>> {
+    let open = client.get().accepting()?;
+    let nodes = roots(lazies)?;
+    let order: Vec<Node> = roots(order)?.into_iter().map(|(node, _)| node).collect();
+    let purpose = if keep { Purpose::Persist } else { Purpose::Submit };
+    let submit = || open.client.submit_nodes_in_order(&nodes, &order, purpose);
+    submitted(client, open, lazies, submit)
+}
+
+fn submitted<'py>(
+    client: &Bound<'py, Client>,
+    open: &Open,
+    lazies: &Bound<'py, PyList>,
+    submit: impl FnOnce() -> Result<Vec<Object>, Error> + Send,
+) -> PyResult<Vec<Bound<'py, Future>>> {
+    let py = client.py();
     // A task's messages leave from its own thread, which lets go of the lock itself.
     let objects = if open.is_nested { submit() } else { py.detach(submit) };
     let objects = objects.map_err(|error| raised(py, &error))?;
@@ -190,6 +236,7 @@ pub(super) fn run<'py>(
 /// Adds the functions of graphs to the module.
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(lazy, module)?)?;
+    module.add_function(wrap_pyfunction!(run_in_order, module)?)?;
     module.add_function(wrap_pyfunction!(dot, module)?)?;
     module.add_function(wrap_pyfunction!(svg, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)

@@ -80,7 +80,7 @@ class _Watched:
         groups = sending.groups
         lazies = [sending.lazies[key] for key in tasks]
         ends = sending.marks or [sending.lazies[group.head] for group in groups]
-        futures = client.compute([*lazies, *ends])
+        futures = sending.begin([*lazies, *ends])
         left = dict(zip(futures[len(lazies) :], groups, strict=True))
         self._announce()
         watch = client.watch()

@@ -60,6 +60,8 @@ class Sending:
         self.asked = list(dict.fromkeys(asked))
         self.lazies: dict[Key, Lazy[Any]] = {}
         self.marks: list[Lazy[Any]] = []
+        self._order: list[Lazy[Any]] = []
+        """One of each group."""
         with _no_garbage():
             self.graph = Needed(nodes, self.asked)
             self.written = self._write(alone, marks)
@@ -89,7 +91,9 @@ class Sending:
             raise
         if several is None:
             lazies[results[0]] = made
+            self._order.append(made)
             return
+        self._order.append(made[0])
         lazies.update(zip(results, made, strict=False))
         if marks:
             self.marks.append(made[-1])
@@ -107,14 +111,18 @@ class Sending:
     def futures(self) -> dict[Key, Any]:
         """Sends it, and leaves the results in the cluster: a future by key, or data."""
         tasks = self.tasks()
-        futures = self.client.persist([self.lazies[key] for key in tasks])
+        futures = self.begin([self.lazies[key] for key in tasks], keep=True)
         return self.by_asked(dict(zip(tasks, futures, strict=True)))
 
     def values(self) -> dict[Key, Any]:
         """Sends it, waits, and fetches: the values by key."""
         tasks = self.tasks()
-        futures = self.client.compute([self.lazies[key] for key in tasks])
+        futures = self.begin([self.lazies[key] for key in tasks])
         return self.by_asked(dict(zip(tasks, self.fetched(futures), strict=True)))
+
+    def begin(self, lazies: list[Lazy[Any]], keep: bool = False) -> list[Future[Any]]:
+        """Sends it, to run in the order of the groups: futures of these."""
+        return _core.run_in_order(self.client, lazies, self._order, keep)
 
     def fetched(self, futures: list[Future[Any]]) -> list[Any]:
         """The values of futures. If there is no such value, nothing of the graph runs on."""
