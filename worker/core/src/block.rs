@@ -136,7 +136,8 @@ impl Core {
     }
 
     fn run_on_top(&mut self, now: Time, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
-        let run = self.run_for(id, ix, out);
+        self.introduce(id, ix, out);
+        let run = self.run_of(ix);
         out.push(Action::RunInPlace { executor: id, run });
         self.begin(now, id, ix);
     }

@@ -208,7 +208,8 @@ impl Core {
 
     /// Gives an idle executor, already out of its pool's list, a task: it begins at once.
     fn start_on(&mut self, now: Time, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
-        let run = self.run_for(id, ix, out);
+        self.introduce(id, ix, out);
+        let run = self.run_of(ix);
         out.push(Action::Feed { executor: id, run });
         self.begin(now, id, ix);
     }
@@ -226,9 +227,8 @@ impl Core {
         }
     }
 
-    /// What an executor is told of a task. Its objects must be here. Before the first task of a
-    /// function that is not part of its program it is told of that.
-    pub(crate) fn run_for(&mut self, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) -> Run {
+    /// What an executor is told of a task. Its objects must be here.
+    pub(crate) fn run_of(&self, ix: AttemptIx) -> Run {
         let attempt = &self.attempts[ix];
         let assignment = &attempt.assignment;
         let mut objects = attempt.objects.iter();
@@ -241,18 +241,14 @@ impl Core {
         };
         let function = self.functions[assignment.function as usize].as_ref();
         let function = function.expect("it was known when the task was taken in");
-        let run = Run {
+        Run {
             task: assignment.task,
             attempt: assignment.attempt,
             function: function.id,
             outputs: assignment.outputs,
             args: assignment.args.clone(),
             inputs: assignment.inputs.iter().map(place).collect(),
-        };
-        if !function.code.is_empty() {
-            self.tell_of_function(id, assignment.function, out);
         }
-        run
     }
 
     /// Feeds the executors of a pool behind what they run: enough that none waits, and no more than
@@ -338,7 +334,8 @@ impl Core {
     }
 
     fn feed_behind(&mut self, id: ExecutorId, ix: AttemptIx, cost: u32, out: &mut Vec<Action>) {
-        let run = self.run_for(id, ix, out);
+        self.introduce(id, ix, out);
+        let run = self.run_of(ix);
         let attempt = &mut self.attempts[ix];
         attempt.state = State::Fed { executor: id };
         attempt.cost_us = cost;

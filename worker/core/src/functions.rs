@@ -83,8 +83,16 @@ impl Core {
         }
     }
 
-    /// Tells an executor of a function with code, if it does not know it.
-    pub(crate) fn tell_of_function(&mut self, id: ExecutorId, slot: u32, out: &mut Vec<Action>) {
+    /// Before the first task of a function that is not part of its program an executor is told of that.
+    #[inline]
+    pub(crate) fn introduce(&mut self, id: ExecutorId, ix: AttemptIx, out: &mut Vec<Action>) {
+        let slot = self.attempts[ix].assignment.function;
+        if self.functions[slot as usize].as_ref().is_some_and(|f| !f.code.is_empty()) {
+            self.tell_of_function(id, slot, out);
+        }
+    }
+
+    fn tell_of_function(&mut self, id: ExecutorId, slot: u32, out: &mut Vec<Action>) {
         let Some(Some(function)) = self.functions.get(slot as usize) else { return };
         let executor = self.executors.get_mut(&id).expect("the caller looked it up");
         if !executor.told.insert(function.id) {
