@@ -22,7 +22,7 @@ def _found_by_children():
     """Programs that tests start find the package where these tests have found it."""
     import manyhands as mh
 
-    places = [str(Path(mh.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]
+    places = [str(Path(mh.__file__).absolute().parents[1]), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
 
 

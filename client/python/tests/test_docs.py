@@ -16,7 +16,9 @@ MODULES += ["_output", "_progress", "_stream", "_task"]
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstrings(name, local):
+def test_docstrings(name, local, monkeypatch):
+    # The default client of the examples is theirs.
+    monkeypatch.setattr("manyhands._client._entered", [local])
     module = importlib.import_module(f"manyhands.{name}".rstrip("."))
     known = {**vars(module), "client": local, "mh": mh}
     finder = doctest.DocTestFinder(exclude_empty=True)

@@ -359,7 +359,9 @@ class View(Executor):
 
     def lazy(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Lazy[T]:
         """A node of a graph, with the options."""
-        node: Lazy[T] = _core.lazy(fn, args, kwargs or None, self._options, None)
+        from ._task import for_graphs
+
+        node: Lazy[T] = _core.lazy(for_graphs(fn), args, kwargs or None, self._options, None)
         return node
 
     def options(self, **asked: Unpack[Asked]) -> View:
@@ -391,7 +393,11 @@ class Parts:
 
     def lazy(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Lazy[Any]]:
         """A node of a graph for each value."""
-        nodes: list[Lazy[Any]] = _core.lazy(fn, args, kwargs or None, self._options, self.nout)
+        from ._task import for_graphs
+
+        nodes: list[Lazy[Any]] = _core.lazy(
+            for_graphs(fn), args, kwargs or None, self._options, self.nout
+        )
         return nodes
 
 

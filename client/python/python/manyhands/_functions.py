@@ -58,7 +58,8 @@ def describe(function: Callable[..., Any], remote: bool | None = None) -> Descri
     >>> name, b"math:sqrt" in code, kind, body
     ('sqrt', True, 0, None)
     """
-    remote = _remote if remote is None else remote
+    if remote is None:
+        remote = is_remote()
     target = unwrapped(function)
     name, kind = display_name(target), STREAM if _is_stream(target) else ORDINARY
     reference = reference_of(target, remote)
@@ -143,8 +144,8 @@ def use_remote(archived: Iterable[str]) -> None:
 
 
 def is_remote() -> bool:
-    """Whether this program uses a cluster of other machines."""
-    return _remote
+    """Whether this program uses a cluster of other machines, or will."""
+    return _remote or (_paths is None and bool(os.environ.get("MANYHANDS_ADDRESS")))
 
 
 def _is_reachable(module: str, remote: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from . import _client, _core, _functions, _options
@@ -46,7 +46,8 @@ class Task(Generic[P, R]):
     def lazy(self, *args: Any, **kwargs: Any) -> Lazy[R]:
         """The call as a node of a graph; runs nothing. Arguments may be other nodes and futures, in
         lists and dicts too. A list of nodes with `nout`."""
-        node: Lazy[R] = _core.lazy(self, args, kwargs or None, self._options, self._nout)
+        function = for_graphs(self)
+        node: Lazy[R] = _core.lazy(function, args, kwargs or None, self._options, self._nout)
         return node
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[R]:
@@ -79,6 +80,21 @@ class Task(Generic[P, R]):
 
     def __setstate__(self, state: tuple[Callable[P, R], Options | None, int | None]) -> None:
         Task.__init__(self, *state)
+
+
+def for_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as graphs know it: as another object once other machines are used, where it has to
+    travel in another way than before."""
+    if not _functions.is_remote() or not isinstance(function, Task | FunctionType):
+        return function
+    return _elsewhere(function)
+
+
+@functools.lru_cache(maxsize=1024)
+def _elsewhere(function: Callable[..., Any]) -> Task[..., Any]:
+    if isinstance(function, Task):
+        return Task(function.__wrapped__, function._options, function._nout)
+    return Task(function)
 
 
 def _blank() -> Task[..., Any]:
@@ -133,7 +149,8 @@ class Delayed(Generic[R]):
         self._nout = nout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Lazy[R]:
-        node: Lazy[R] = _core.lazy(self._function, args, kwargs or None, None, self._nout)
+        function = for_graphs(self._function)
+        node: Lazy[R] = _core.lazy(function, args, kwargs or None, None, self._nout)
         return node
 
 
