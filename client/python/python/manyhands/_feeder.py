@@ -98,7 +98,7 @@ class Reader:
 
     def ready(self, chunk: int) -> bool:
         """Whether some can be taken, at least `chunk` if there will be as many."""
-        return len(self._read) >= (1 if self._is_done else chunk)
+        return len(self._read) >= (1 if self._is_done else max(chunk, 1))
 
     @property
     def is_over(self) -> bool:
@@ -325,6 +325,7 @@ class Feeder:
             watch, self._watch = self._watch, None
         if watch is not None:
             watch.close()
+            self.join()
 
     def join(self) -> None:
         """Until the thread has ended."""

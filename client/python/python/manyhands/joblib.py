@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing
 import sys
 import threading
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -86,6 +88,14 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
+            return 1
+        if multiprocessing.current_process().daemon:
+            if n_jobs != 1:
+                warnings.warn(
+                    "manyhands-backed parallel loops cannot be called in a worker process of "
+                    "multiprocessing, setting n_jobs=1",
+                    stacklevel=3,
+                )
             return 1
         if n_jobs < 0:
             return max(_executors(self._client()) + 1 + n_jobs, 1)
@@ -344,7 +354,7 @@ def _backing_file(value: Any) -> _MappedFile | None:
     from joblib import _memmapping_reducer as reducer
 
     backing = reducer._get_backing_memmap(value)
-    if backing is None or not isinstance(getattr(backing, "filename", None), (str, bytes)):
+    if backing is None or getattr(backing, "filename", None) is None:
         return None
     rebuild, arguments = reducer._reduce_memmap_backed(value, backing)
     return _MappedFile(rebuild, arguments)
