@@ -1,6 +1,6 @@
 //! Objects in the order in which they come.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,12 +17,20 @@ pub struct Watch {
     /// What was added, and has not been told of: the tokens of each.
     watched: Mutex<FxHashMap<Key, Vec<u64>>>,
     next: AtomicU64,
+    /// The number of its waiter may be another's by now.
+    closed: AtomicBool,
 }
 
 impl Watch {
     pub(super) fn new(session: Arc<Session>) -> Watch {
         let waiter = session.watch_order(&[]);
-        Watch { session, waiter, watched: Mutex::default(), next: AtomicU64::new(0) }
+        Watch {
+            session,
+            waiter,
+            watched: Mutex::default(),
+            next: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        }
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, FxHashMap<Key, Vec<u64>>> {
@@ -39,7 +47,7 @@ impl Watch {
             tokens.push(token);
             tokens.len() == 1
         };
-        if is_new {
+        if is_new && !self.closed.load(Ordering::Acquire) {
             self.session.watch_also(self.waiter, key);
         }
         token
@@ -53,6 +61,9 @@ impl Watch {
     /// What has come since the last call, in order. Waits for the first, not longer than until the
     /// deadline; then, and after [`Watch::close`], there is nothing. Fails when the session is over.
     pub fn next(&self, deadline: Option<Instant>) -> Result<Vec<u64>, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
         let pending = || self.watched().keys().copied().collect();
         let came = self.session.next_done(self.waiter, &pending, deadline)?;
         let mut watched = self.watched();
@@ -61,6 +72,9 @@ impl Watch {
 
     /// Ends it: whoever waits is woken.
     pub fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let keys: Vec<Key> = self.watched().drain().map(|(key, _)| key).collect();
         self.session.end_watch(self.waiter, &keys);
     }
