@@ -26,8 +26,8 @@ _NESTED = (
     "ask for n_jobs"
 )
 _DEFAULT = (
-    "asserts that n_jobs is 1 where none is given; here it is all executors, as with joblib's Dask "
-    "backend"
+    "asserts that n_jobs is 1 where none is given; here it is all executors, as with joblib's "
+    "backend for Dask"
 )
 _MAPPED = (
     "asserts that large arguments are numpy.memmap objects over files of a temporary folder; here "
@@ -35,22 +35,35 @@ _MAPPED = (
 )
 
 CANNOT_APPLY = {
-    "test_effective_n_jobs_None": "-1 is all executors of the cluster, and not this machine's
-    cores", "test_nested_parallel_warnings[loky-multiprocessing-True]": ( "asserts the warning that
-    multiprocessing cannot be used within loky; within a task it can" ),
-    "test_nested_parallel_warnings[threading-loky-True]": ( "asserts the warning that loky cannot be
-    used within threads; this backend can" ), "test_parallel_pickling": ( "asserts loky's words; the
-    exception is a PicklingError too, and says which argument it is" ),
-    "test_nested_backend_context_manager": _NESTED, "test_nested_parallelism_limit": _NESTED,
+    "test_effective_n_jobs_None": "-1 is all executors, and not this machine's cores",
+    "test_nested_parallel_warnings[loky-multiprocessing-True]": (
+        "asserts the warning that multiprocessing cannot be used within loky; within a task it can"
+    ),
+    "test_nested_parallel_warnings[threading-loky-True]": (
+        "asserts the warning that loky cannot be used within threads; this backend can"
+    ),
+    "test_parallel_pickling": (
+        "asserts loky's words; the exception is a PicklingError too, and says which argument it is"
+    ),
+    "test_nested_backend_context_manager": _NESTED,
+    "test_nested_parallelism_limit": _NESTED,
     "test_nested_backend_in_sequential": _DEFAULT,
-    "test_auto_memmap_on_arrays_from_generator[loky]": _MAPPED, "test_memmapping_leaks[loky]":
-    _MAPPED, "test_multiple_generator_call_separated_gc": ( "asserts loky's error that a second
-    generator cannot be used while a first one is " "collected; here the two are independent" ),
-    "test_threadpool_limitation_in_child_override": ( "sets variables of this process's environment
-    and looks for them in the workers; executors " "have the environment that their cluster was
-    started with (`Client(env=...)`)" ), "test_initializer_not_reused": ( "asserts that other
-    processes are started for another initializer; here executors are used " "again, and each use
-    runs its own initializer" ), } """Reasons by the name of a test, or by a name with its
+    "test_auto_memmap_on_arrays_from_generator[loky]": _MAPPED,
+    "test_memmapping_leaks[loky]": _MAPPED,
+    "test_multiple_generator_call_separated_gc": (
+        "asserts loky's error that a second generator cannot be used while a first one is "
+        "collected; here the two are independent"
+    ),
+    "test_threadpool_limitation_in_child_override": (
+        "sets variables of this process's environment and looks for them in the workers; executors "
+        "have the environment that their cluster was started with (`Client(env=...)`)"
+    ),
+    "test_initializer_not_reused": (
+        "asserts that other processes are started for another initializer; here executors are used "
+        "again, and each use runs its own initializer"
+    ),
+}
+"""Reasons by the name of a test, or by a name with its
     parameters."""
 
 OTHERS = {"threading", "multiprocessing", "sequential"}
