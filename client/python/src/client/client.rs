@@ -17,7 +17,7 @@ use super::call::{self, Asked};
 use super::environment::{Setup, setup};
 use super::failures::{misuse, raised};
 use super::forks::Birth;
-use super::functions::Functions;
+use super::functions::{self, Functions};
 use super::future::Future;
 use super::large::Puts;
 use super::options::{self, Options};
@@ -71,7 +71,7 @@ impl Client {
         }
         let open = Open {
             client,
-            functions: Functions::default(),
+            functions: if is_nested { functions::of_tasks() } else { Functions::default() },
             puts: Puts::default(),
             is_local,
             output,

@@ -44,13 +44,13 @@ impl Body {
     }
 }
 
-/// The functions of one client, or those of graphs.
-#[derive(Default)]
+/// The functions of one client, or those of graphs. A clone is the same table.
+#[derive(Clone, Default)]
 pub(crate) struct Functions(Arc<Mutex<FxHashMap<usize, Entry>>>);
 
 struct Entry {
     known: Arc<Known>,
-    /// Weak reference to the function; its end takes this entry away.
+    /// Weak reference to the function, whose end takes this entry away; or a function without end.
     _watch: Py<PyAny>,
 }
 
@@ -75,8 +75,14 @@ impl Functions {
         let id = function.as_ptr() as usize;
         let forget = Forget { functions: Arc::downgrade(&self.0), id };
         let watch = weak_reference(function.py())?.call1((function, forget));
-        // What cannot be watched could be replaced by another function of the same identity.
-        if let Ok(watch) = watch {
+        let watch = match watch {
+            Ok(watch) => Some(watch),
+            // Methods of built-in types are there for ever.
+            Err(_) if is_built_in(function)? => Some(function.clone()),
+            // What cannot be watched could be replaced by another function of the same identity.
+            Err(_) => None,
+        };
+        if let Some(watch) = watch {
             let entry = Entry { known: known.clone(), _watch: watch.unbind() };
             let replaced = self.lock().insert(id, entry);
             drop(replaced);
@@ -110,6 +116,18 @@ impl Forget {
         let entry = functions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         drop(entry);
     }
+}
+
+/// The functions that the tasks of this process submit: each of them has a client of its own.
+pub(crate) fn of_tasks() -> Functions {
+    static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+    FUNCTIONS.get_or_init(Functions::default).clone()
+}
+
+/// Whether it is a method of a built-in type, as `str.upper` is.
+fn is_built_in(function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let name = function.get_type().qualname()?;
+    Ok(["method_descriptor", "wrapper_descriptor"].iter().any(|built_in| name == *built_in))
 }
 
 /// The class `weakref.ref`.
