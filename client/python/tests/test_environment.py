@@ -47,7 +47,9 @@ def test_requirements_come_from_a_list_or_a_file(tmp_path):
 
 def test_the_path_is_what_other_interpreters_do_not_have():
     path = _environment.import_path()
-    assert str(Path(mh.__file__).parents[1]) in path
+    assert str(Path(__file__).parent) in path
+    home = str(Path(mh.__file__).parents[1])
+    assert (home in path) != home.endswith("site-packages"), "installed, it is there already"
     assert not any(entry.endswith("site-packages") for entry in path)
     assert os.path.dirname(os.__file__) not in path
 

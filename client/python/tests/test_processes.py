@@ -468,11 +468,11 @@ def test_a_preload_that_is_not_there_is_said():
 
 
 def test_a_function_that_is_not_there_is_said(one, tmp_path):
-    (tmp_path / "only_here.py").write_text("def f():\n    return 1\n")
+    (tmp_path / "gone_later.py").write_text("def f():\n    return 1\n")
     sys.path.insert(0, str(tmp_path))
     with contextlib.ExitStack() as stack:
         stack.callback(sys.path.remove, str(tmp_path))
-        import only_here
+        import gone_later
 
         # The cluster is older than the path: it travels by value.
-        assert got(one, only_here.f) == 1
+        assert got(one, gone_later.f) == 1

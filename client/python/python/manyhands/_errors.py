@@ -139,6 +139,10 @@ class MemoryLimit(TaskError, MemoryError):
     used: int = 0
     """What it owned when it was seen, in bytes."""
 
+    def __new__(cls, *args: object) -> MemoryLimit:
+        # `MemoryError` has a `__new__` that is for no subclass with other bases.
+        return BaseException.__new__(cls, *args)
+
 
 class LostInput(TaskError):
     """An argument of the task was lost, and cannot be made again."""

@@ -209,8 +209,9 @@ def shadow(future: _F) -> _Shadow:
         extra = _extra(future)
         if extra.shadow is not None:
             return extra.shadow
-        extra.shadow = made = _Shadow(_stdlib_state(future))
+        # In this order: one that ends in between is told of, and one that has ended looks so.
         watch = not future.done() and not extra.ended and _begin_watching(extra)
+        extra.shadow = made = _Shadow(_stdlib_state(future))
     if watch:
         future.client._notifier().add(future)
     return made
