@@ -36,8 +36,8 @@ cluster-down: ## Ends it.
 
 test: check test-rust test-python ## All checks: those of `check`, then the tests of Rust and of Python.
 
-test-rust: setup data ## Unit, doc, simulation and integration tests of the crates.
-	cargo test --workspace
+test-rust: setup package data ## Unit, doc, simulation and integration tests of the crates.
+	MANYHANDS_PYTHON="$(CURDIR)/$(VENV)/bin/python" cargo test --workspace
 
 test-python: package data ## The tests of the Python package and of its examples.
 	$(VENV)/bin/python -m pytest --quiet client/python

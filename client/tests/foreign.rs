@@ -55,7 +55,8 @@ fn a_program_that_was_not_offered_is_missed_in_words() {
 fn python(module: Option<&Path>) -> Option<Client> {
     let package = concat!(env!("CARGO_MANIFEST_DIR"), "/python/python");
     let python = PythonConfig::default();
-    let finds = format!("import sys; sys.path.append({package:?}); import manyhands._template");
+    let finds =
+        format!("import sys; sys.path.append({package:?}); import cloudpickle, manyhands._core");
     let mut probe = Command::new(&python.interpreter);
     let status = probe.args(["-c", &finds]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !status.is_ok_and(|status| status.success()) {
