@@ -10,6 +10,7 @@ with the reason, and is run all the same: a test of the list that passes is told
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,9 @@ def outcomes(*options: str) -> Outcomes:
     found = Outcomes()
     tests = Path(joblib.__file__).parent / "test" / "test_parallel.py"
     arguments = [str(tests), "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--tb=short"]
-    # As many executors as the largest of the tests asks for. They end with the program.
-    client = manyhands.Client("local", workers=4, preload=["joblib", "numpy"])
-    try:
-        pytest.main([*arguments, *options], plugins=[found])
-    finally:
-        client.close()
+    # As many executors as the largest of the tests asks for.
+    manyhands.Client("local", workers=4, preload=["joblib", "numpy"]).__enter__()
+    pytest.main([*arguments, *options], plugins=[found])
     return found
 
 
@@ -161,4 +159,7 @@ def main() -> int:
 FINE = ("passed", "skipped", "expected to fail")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # Processes that tests which failed have left behind are not waited for.
+    os._exit(code)
