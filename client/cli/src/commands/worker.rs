@@ -87,7 +87,7 @@ struct Settings {
     program_limit: Option<Bytes>,
     /// The interpreter that runs Python tasks; the package manyhands has to be installed for it. Unless
     /// set: python3
-    #[arg(long, env = "MANYHANDS_PYTHON", value_name = "PROGRAM")]
+    #[arg(long, env = "MANYHANDS_PYTHON", hide_env_values = true, value_name = "PROGRAM")]
     #[serde(skip_serializing_if = "Option::is_none")]
     python: Option<PathBuf>,
     /// Where to listen for those who want objects (UDP). Unless set: all addresses, any free port

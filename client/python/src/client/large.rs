@@ -1,10 +1,8 @@
 //! Large arguments are put once, however often they are passed.
 //!
-//! What was put is known by the identity of the object while that lives, and by a sample of its
-//! bytes: an array that was changed in between is put again. A change of a few bytes of a large array
-//! can be missed; who changes arrays between calls puts them himself.
+//! What was put is known by the identity of the object while that lives, and by a hash of its content:
+//! an array that was changed in between is put again.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -18,12 +16,6 @@ use super::client::Open;
 use super::functions::weak_reference;
 use crate::codec;
 
-/// Pieces up to this size (bytes) are looked at as a whole; of larger ones samples are.
-const WHOLE: usize = 16 << 10;
-
-/// Samples of a large piece, and how many bytes each has.
-const SAMPLES: (usize, usize) = (256, 64);
-
 /// The large arguments of one client.
 #[derive(Default)]
 pub(crate) struct Puts(Arc<Mutex<Table>>);
@@ -32,7 +24,7 @@ type Table = FxHashMap<usize, Put>;
 
 struct Put {
     object: Arc<Object>,
-    sample: u64,
+    content: blake3::Hash,
     /// Weak reference to what was put; its end takes this entry away.
     _watch: Py<PyAny>,
 }
@@ -47,8 +39,8 @@ impl Puts {
         pieces: codec::Pieces,
     ) -> PyResult<Arc<Object>> {
         let pieces = portable(pieces);
-        let (id, sample) = (arg.as_ptr() as usize, sample(&pieces));
-        let known = self.lock().get(&id).filter(|put| put.sample == sample).map(Put::object);
+        let (id, content) = (arg.as_ptr() as usize, content(&pieces));
+        let known = self.lock().get(&id).filter(|put| put.content == content).map(Put::object);
         if let Some(object) = known {
             return Ok(object);
         }
@@ -56,7 +48,7 @@ impl Puts {
         let forget = Forget { puts: Arc::downgrade(&self.0), id };
         // What cannot be watched is put each time: another object could get its identity.
         if let Ok(watch) = weak_reference(arg.py())?.call1((arg, forget)) {
-            let put = Put { object: object.clone(), sample, _watch: watch.unbind() };
+            let put = Put { object: object.clone(), content, _watch: watch.unbind() };
             let replaced = self.lock().insert(id, put);
             drop(replaced);
         }
@@ -91,23 +83,15 @@ impl Forget {
     }
 }
 
-/// A hash of small pieces and of samples of large ones.
-fn sample(pieces: &Pieces) -> u64 {
-    let mut hasher = DefaultHasher::new();
+/// A hash of the whole value (BLAKE3): some GB a second, as fast as to put it again, and the store has
+/// it once.
+fn content(pieces: &Pieces) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
     for piece in pieces.iter() {
-        hasher.write_usize(piece.len());
-        if piece.len() <= WHOLE {
-            hasher.write(piece);
-            continue;
-        }
-        let (count, len) = SAMPLES;
-        for i in 0..count {
-            let start = (piece.len() - len) / (count - 1) * i;
-            hasher.write(&piece[start..start + len]);
-        }
-        hasher.write(&piece[piece.len() - len..]);
+        hasher.update(&(piece.len() as u64).to_le_bytes());
+        hasher.update(piece);
     }
-    hasher.finish()
+    hasher.finalize()
 }
 
 /// A piece of a value, which keeps the whole of it.
