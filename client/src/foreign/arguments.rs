@@ -135,6 +135,13 @@ impl Arguments {
         self.args.sources.len() as u32 - 1
     }
 
+    /// Whether submitting them may take long: a graph goes with them, or a value has to be put. What
+    /// else is submitted while [`Client::has_room`](crate::Client::has_room) waits for nobody.
+    pub fn may_wait(&self) -> bool {
+        let waits = |source: &Source| matches!(source, Source::Lazy(..) | Source::Large(_));
+        self.args.sources.iter().any(waits)
+    }
+
     pub(super) fn has_nodes(&self) -> bool {
         crate::graph::lazy_sources(&self.args.sources)
     }

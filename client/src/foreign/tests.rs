@@ -113,6 +113,24 @@ fn a_large_argument_is_put_once_in_its_pieces() {
 }
 
 #[test]
+fn only_a_call_with_a_graph_or_a_value_to_put_may_wait() {
+    let (_, client) = client();
+    let mut arguments = Arguments::default();
+    arguments.value(Codec::RAW, b"small");
+    arguments.object(&client.put_bytes(Codec::RAW, &[1], &[]).unwrap());
+    assert!(!arguments.may_wait());
+    let node = Node::new(&square(), 1, Arguments::default());
+    let mut whole = Arguments::default();
+    whole.node(&node, 0);
+    let mut inside = Arguments::default();
+    inside.extra_node(&node, 0);
+    let mut large = Arguments::default();
+    let value = Pieces::new(vec![Bytes::from(vec![5; INLINE_LIMIT + 1])]);
+    large.large(&Large::new(Codec::RAW, value, &[]));
+    assert!([whole, inside, large].iter().all(Arguments::may_wait));
+}
+
+#[test]
 fn a_value_that_outgrows_messages_is_put() {
     let (fake, client) = client();
     let mut arguments = Arguments::default();

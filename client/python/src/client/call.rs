@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use manyhands::foreign::{Arguments, Large, Object};
 use manyhands_proto::task::TaskOptions;
 use manyhands_proto::value::{Codec, INLINE_LIMIT};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use smallvec::SmallVec;
@@ -66,7 +67,12 @@ pub(crate) fn submit_known<'py>(
     let encoded = arguments(Target::Session(open), known, args, kwargs)?;
     open.wait_room(client.py())?;
     let outputs = asked.outputs.unwrap_or(1);
-    let objects = open.client.submit_call(&known.function, encoded, outputs, asked.options);
+    let may_wait = encoded.may_wait();
+    let submit = || open.client.submit_call(&known.function, encoded, outputs, asked.options);
+    let objects = match may_wait {
+        true => open.submit_slowly(client.py(), submit),
+        false => submit(),
+    };
     let objects = objects.map_err(|error| raised(client.py(), &error))?;
     futures(client, objects, known, asked.outputs.is_some())
 }
@@ -143,6 +149,11 @@ pub(crate) fn arguments(
 ) -> PyResult<Arguments> {
     let mut into = Arguments::default();
     let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
+    let is_foreign = known.is_foreign;
+    if is_foreign && kwargs.is_some() {
+        let message = format!("{} is a function in Rust: its arguments have no names", known.name);
+        return Err(PyTypeError::new_err(message));
+    }
     if let Some(kwargs) = kwargs {
         keywords(&mut into, kwargs)?;
     }
@@ -150,10 +161,12 @@ pub(crate) fn arguments(
         body.append(&mut into);
     }
     for (i, arg) in args.iter_borrowed().enumerate() {
-        append(target, &mut into, &arg, &|| format!("argument {} of {}", i + 1, known.name))?;
+        let what = || format!("argument {} of {}", i + 1, known.name);
+        append(target, &mut into, &arg, is_foreign, &what)?;
     }
     for (name, arg) in kwargs.into_iter().flat_map(|kwargs| kwargs.iter()) {
-        append(target, &mut into, &arg, &|| format!("argument {name} of {}", known.name))?;
+        let what = || format!("argument {name} of {}", known.name);
+        append(target, &mut into, &arg, false, &what)?;
     }
     Ok(into)
 }
@@ -187,6 +200,7 @@ fn append(
     target: Target<'_>,
     into: &mut Arguments,
     arg: &Bound<'_, PyAny>,
+    is_foreign: bool,
     what: &dyn Fn() -> String,
 ) -> PyResult<()> {
     if append_plain(into, arg) {
@@ -201,7 +215,11 @@ fn append(
         into.node(node, index);
         return Ok(());
     }
-    append_encoded(target, into, arg, what)
+    let encoded = match is_foreign {
+        false => codec::encode(arg, Role::Argument { first: into.inputs() }, what)?,
+        true => codec::encode_foreign(arg, what)?,
+    };
+    append_encoded(target, into, arg, encoded)
 }
 
 /// Appends an argument that is one number or text. False if it is none.
@@ -223,10 +241,9 @@ fn append_encoded(
     target: Target<'_>,
     into: &mut Arguments,
     arg: &Bound<'_, PyAny>,
-    what: &dyn Fn() -> String,
+    encoded: Encoded,
 ) -> PyResult<()> {
-    let Encoded { codec, pieces, met, .. } =
-        codec::encode(arg, Role::Argument { first: into.inputs() }, what)?;
+    let Encoded { codec, pieces, met, .. } = encoded;
     if pieces.len() <= INLINE_LIMIT {
         let mut bytes = Vec::with_capacity(pieces.len());
         pieces.append_to(&mut bytes);

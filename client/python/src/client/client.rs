@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use manyhands::Error;
 use manyhands::foreign::{Object, Pieces, Purpose};
 use manyhands::python::PythonConfig;
 use manyhands_proto::task::TaskOptions;
@@ -22,6 +23,7 @@ use super::future::Future;
 use super::large::Puts;
 use super::options::{self, Options};
 use super::output::{Output, Queue};
+use super::rust::RustProgram;
 use super::stream::StreamSource;
 use super::watch::Watch;
 use super::{lazy, reading};
@@ -134,6 +136,16 @@ impl Open {
         }
         let room = |until| Ok(self.client.wait_room(until)?.then_some(()));
         reading::in_slices(py, self.is_nested, None, room).map(drop)
+    }
+
+    /// Submits what may have to wait or to copy much, without the interpreter's lock.
+    pub(crate) fn submit_slowly<T: Send>(
+        &self,
+        py: Python<'_>,
+        submit: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        // A task's messages leave from its own thread, which lets go of the lock itself.
+        if self.is_nested { submit() } else { py.detach(submit) }
     }
 
     /// Puts an encoded value.
@@ -325,6 +337,17 @@ impl Client {
         let options: Option<&TaskOptions> = options.map(|options| &options.get().0);
         let asked = Asked { options, outputs: None };
         call::submit_rows(slf, slf.get().accepting()?, r#fn, rows, asked)
+    }
+
+    /// A program in Rust, whose tasks can be submitted from now on.
+    fn rust(&self, py: Python<'_>, path: PathBuf) -> PyResult<RustProgram> {
+        let open = self.accepting()?;
+        py.detach(|| {
+            let program = RustProgram::open(&path)?;
+            let offered = open.client.offer(program.program());
+            offered.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            Ok(program)
+        })
     }
 
     /// Puts a value into the cluster, to be an argument of many tasks; a future of it.

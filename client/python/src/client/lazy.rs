@@ -120,7 +120,7 @@ fn of_task<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
 /// A call that runs when its result is asked for; a list of its results if `nout` is given.
 #[pyfunction]
 #[pyo3(signature = (function, args, kwargs=None, options=None, nout=None))]
-fn lazy<'py>(
+pub(super) fn lazy<'py>(
     function: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
@@ -223,9 +223,7 @@ fn submitted<'py>(
     submit: impl FnOnce() -> Result<Vec<Object>, Error> + Send,
 ) -> PyResult<Vec<Bound<'py, Future>>> {
     let py = client.py();
-    // A task's messages leave from its own thread, which lets go of the lock itself.
-    let objects = if open.is_nested { submit() } else { py.detach(submit) };
-    let objects = objects.map_err(|error| raised(py, &error))?;
+    let objects = open.submit_slowly(py, submit).map_err(|error| raised(py, &error))?;
     let mut futures = Vec::with_capacity(objects.len());
     for (object, lazy) in objects.into_iter().zip(lazies.iter()) {
         futures.push(Future::new(client, object, lazy.cast::<Lazy>()?.get().name.bind(py))?);
