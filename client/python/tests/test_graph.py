@@ -187,3 +187,11 @@ def test_progress_of_a_graph(client, capsys):
     total = mh.delayed(sum)([add.lazy(n) for n in range(20)])
     assert mh.compute(total, client=client, progress="adding") == 210
     assert "adding" in capsys.readouterr().err
+
+
+def test_a_generator_function_is_no_node():
+    def items():
+        yield 1
+
+    with pytest.raises(TypeError, match="generator function"):
+        mh.delayed(items)()

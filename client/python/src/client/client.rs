@@ -416,19 +416,20 @@ impl Client {
     }
 
     /// Stops the tasks of these futures, or all of the job; they fail with the reason.
+    #[pyo3(signature = (futures=None, reason="cancelled by its client"))]
     fn cancel(
         &self,
         py: Python<'_>,
-        list: Option<Vec<Bound<'_, Future>>>,
+        futures: Option<Vec<Bound<'_, Future>>>,
         reason: &str,
     ) -> PyResult<()> {
         let open = self.open()?;
-        let Some(list) = list else {
+        let Some(list) = futures else {
             let cancelled = open.client.cancel_job(reason);
             return cancelled.map_err(|error| raised(py, &error));
         };
         let pending: Vec<_> = list.iter().filter(|future| future.get().is_pending()).collect();
-        open.cancel(py, &futures(&pending, open)?, reason)?;
+        open.cancel(py, &self::futures(&pending, open)?, reason)?;
         pending.iter().for_each(|future| future.get().mark_cancelled());
         Ok(())
     }

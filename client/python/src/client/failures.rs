@@ -64,7 +64,7 @@ fn of_client(error: &Error) -> &'static str {
         Error::Decode { .. } => "decode",
         Error::Connect { .. } => "connect",
         Error::Address { .. } => "address",
-        Error::Start(_) | Error::Program(_) => "start",
+        Error::Start(_) | Error::Program(_) | Error::File { .. } => "start",
         Error::Cycle { .. } => "cycle",
         Error::Outputs { .. } => "outputs",
         _ => "unknown",

@@ -2,6 +2,7 @@
 
 use manyhands::Error;
 use manyhands::foreign::{self, Node, Object, Purpose};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -129,6 +130,13 @@ pub(super) fn lazy<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     let known = functions::of_graphs(function)?;
+    if known.is_stream {
+        return Err(PyTypeError::new_err(format!(
+            "{} is a generator function: a node of a graph has a value, and not a stream of items; \
+             submit it (`client.submit(..)`), or return a list",
+            known.name
+        )));
+    }
     let outputs = nout.or(known.outputs);
     let arguments = call::arguments(call::Target::Node, &known, args, kwargs)?;
     let node = Node::new(&known.function, outputs.unwrap_or(1), arguments);
