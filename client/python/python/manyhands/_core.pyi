@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import datetime
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -79,6 +80,10 @@ class Client:
     ) -> StreamSource:
         """A call of a generator function."""
 
+    def rust(self, path: str | os.PathLike[str]) -> RustProgram:
+        """A program in Rust on this machine, whose `#[manyhands::task]` functions this client can
+        submit from now on. It is started once, to list them, and ends before its `main`."""
+
     def put(self, value: T) -> Future[T]:
         """Puts a value into the cluster, once, to be an argument of many tasks."""
 
@@ -133,6 +138,35 @@ class Output:
     """What tasks have printed: task, its number, its function's name, stream, bytes."""
 
     def next(self, timeout: float | None) -> list[tuple[str, int, str, str, bytes]] | None: ...
+
+class RustProgram:
+    """The tasks of a program in Rust. Made by `Client.rust`."""
+
+    def names(self) -> list[str]:
+        """The paths of its functions: ``"my_crate::add"``."""
+
+    def function(self, name: str) -> RustFunction:
+        """One of them, by its path, or by the end of that where only one ends so. Raises
+        `LookupError` if there is none, or several."""
+
+class RustFunction:
+    """A function in Rust: clients submit and map it as they do those of Python, and `lazy` makes
+    nodes of graphs.
+
+    Arguments are None, bool, int, float, str, bytes, lists and dicts of these, futures, and arrays of
+    numbers, whose type has to be that of the function's vector: ``float64`` for ``Vec<f64>``.
+    Results are plain data too; a vector of numbers comes as a memoryview of its bytes, to be read
+    by ``numpy.frombuffer(result, "f8")``."""
+
+    __name__: str
+    def __call__(self, *args: Any) -> Any:
+        """For type checkers: it raises `TypeError`, since it cannot run here."""
+
+    def lazy(self, *args: Any) -> Lazy[Any]:
+        """The call as a node of a graph."""
+
+    def submit(self, *args: Any) -> Future[Any]:
+        """The call, begun at once by the default client."""
 
 class StreamSource:
     """The items of a generator that runs as a task."""

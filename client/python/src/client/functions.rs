@@ -16,6 +16,7 @@ use pyo3::types::{PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
 use super::options::Options;
+use super::rust::RustFunction;
 
 /// What is known of one function.
 pub(crate) struct Known {
@@ -25,6 +26,8 @@ pub(crate) struct Known {
     pub(crate) body: Option<Body>,
     /// It is a generator function: a call gives a stream of items.
     pub(crate) is_stream: bool,
+    /// It is one of another language: its arguments are plain data.
+    pub(crate) is_foreign: bool,
     /// What it asks for itself, if it is a task.
     pub(crate) options: Option<TaskOptions>,
     /// How many results it has, if it says so.
@@ -141,6 +144,9 @@ fn describe(remote: Option<bool>, function: &Bound<'_, PyAny>) -> PyResult<Known
     static DESCRIBE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = function.py();
+    if let Ok(rust) = function.cast_exact::<RustFunction>() {
+        return Ok(of_rust(rust));
+    }
     if !function.is_callable() {
         let message = format!("{} cannot be called, so it is no task", function.repr()?);
         return Err(PyTypeError::new_err(message));
@@ -153,6 +159,7 @@ fn describe(remote: Option<bool>, function: &Bound<'_, PyAny>) -> PyResult<Known
         name: PyString::new(py, &name).unbind(),
         body: body.map(Body::new),
         is_stream: kind == 1,
+        is_foreign: false,
         options: None,
         outputs: None,
     };
@@ -162,4 +169,18 @@ fn describe(remote: Option<bool>, function: &Bound<'_, PyAny>) -> PyResult<Known
         known.outputs = function.getattr("_nout")?.extract()?;
     }
     Ok(known)
+}
+
+/// What is known of a function in Rust.
+fn of_rust(rust: &Bound<'_, RustFunction>) -> Known {
+    let function = rust.get().function().clone();
+    Known {
+        name: PyString::new(rust.py(), function.name()).unbind(),
+        function,
+        body: None,
+        is_stream: false,
+        is_foreign: true,
+        options: None,
+        outputs: None,
+    }
 }

@@ -8,6 +8,7 @@
 //! - `adopted`: futures that are found inside values.
 //! - `watch`: who is told of ends in the order in which they come; `output`: what tasks print.
 //! - `stream`: the items of generators.
+//! - `rust`: programs in Rust, whose tasks are called by name.
 //! - `lazy`: nodes of graphs; `options`: what may be asked of a task.
 //! - `environment`: how executors are set up; `failures`: what can go wrong; `forks`: processes that
 //!   were forked from one that has clients.
@@ -26,6 +27,7 @@ mod lazy;
 mod options;
 mod output;
 mod reading;
+mod rust;
 mod stream;
 mod watch;
 
@@ -43,6 +45,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<options::Options>()?;
     module.add_class::<watch::Watch>()?;
     module.add_class::<output::Output>()?;
+    module.add_class::<rust::RustProgram>()?;
+    module.add_class::<rust::RustFunction>()?;
     module.add_class::<stream::StreamSource>()?;
     module.add_function(wrap_pyfunction!(adopted::adopted, module)?)?;
     lazy::register(module)

@@ -8,10 +8,12 @@
 //! - [`plain`]: MessagePack. [`pickled`]: pickle. [`pieces`]: a value as a list of places in memory.
 //! - [`view`]: bytes of the object store as a Python object.
 //! - [`met`]: futures inside values.
+//! - [`foreign`]: arguments of functions of other languages.
 //! - `manyhands/_codec.py`: the picklers, and what they say when they cannot.
 //!
 //! `unsafe` is in `pieces` and `view` alone.
 
+mod foreign;
 mod met;
 mod pickled;
 mod pieces;
@@ -25,6 +27,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+pub(crate) use foreign::encode_foreign;
 pub(crate) use met::{Input, reduce_met, with_inputs};
 pub(crate) use pieces::Pieces;
 pub(crate) use plain::{plain, plain_data};
