@@ -40,6 +40,7 @@ test-rust: setup package data ## Unit, doc, simulation and integration tests of 
 	MANYHANDS_PYTHON="$(CURDIR)/$(VENV)/bin/python" cargo test --workspace
 
 test-python: package data ## The tests of the Python package and of its examples.
+	cargo build --quiet -p manyhands-example-montecarlo
 	$(VENV)/bin/python -m pytest --quiet client/python
 
 check: setup python ## Formatting, lints, and what the cores may depend on. Changes nothing.

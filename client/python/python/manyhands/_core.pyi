@@ -153,8 +153,9 @@ class RustFunction:
     """A function in Rust: clients submit and map it as they do those of Python, and `lazy` makes
     nodes of graphs.
 
-    Arguments are None, bool, int, float, str, bytes, lists and dicts of these, futures, and arrays of
-    numbers, whose type has to be that of the function's vector: ``float64`` for ``Vec<f64>``.
+    Arguments are None, bool, int, float, str, bytes, lists and dicts of these, arrays of numbers, and
+    futures. The numbers of an array have to be of the same type as those of the function's vector:
+    ``float64`` for ``Vec<f64>``.
     Results are plain data too; a vector of numbers comes as a memoryview of its bytes, to be read
     by ``numpy.frombuffer(result, "f8")``."""
 
