@@ -153,11 +153,11 @@ class RustFunction:
     """A function in Rust: clients submit and map it as they do those of Python, and `lazy` makes
     nodes of graphs.
 
-    Arguments are None, bool, int, float, str, bytes, lists and dicts of these, arrays of numbers, and
-    futures. The numbers of an array have to be of the same type as those of the function's vector:
-    ``float64`` for ``Vec<f64>``.
-    Results are plain data too; a vector of numbers comes as a memoryview of its bytes, to be read
-    by ``numpy.frombuffer(result, "f8")``."""
+    Arguments are None, bool, int, float, str, bytes, lists and dicts of these, arrays of
+    numbers, and futures. The numbers of an array have to be of the type of the function's
+    vector (``float64`` for ``Vec<f64>``): another one of the same size is not noticed.
+    Results are plain data too; a vector of numbers comes as a memoryview of its bytes, to be
+    read by ``numpy.frombuffer(result, "f8")``."""
 
     __name__: str
     def __call__(self, *args: Any) -> Any:
