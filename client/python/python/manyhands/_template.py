@@ -34,7 +34,7 @@ def main(spec: dict[str, Any]) -> NoReturn:
     if spec.get("requirements"):
         from ._requirements import use
 
-        use(spec["requirements"], spec["cache"])
+        use(spec)
     from . import _core
 
     _core.template_begin()

@@ -1,0 +1,71 @@
+"""Requirements: what a worker installs for the tasks of a client."""
+
+import importlib.util
+import zipfile
+
+import manyhands as mh
+import pytest
+from conftest import LIMIT_S
+
+INSTALL_LIMIT_S = 4 * LIMIT_S
+"""How long an installation may take: it makes a virtual environment."""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Where a local cluster installs what is required; no index is asked."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    return tmp_path / "cache" / "manyhands" / "python"
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A package that can be installed: one module that says where it lies."""
+    info = "required_by_tasks-1.0.dist-info"
+    files = {
+        "required_by_tasks.py": "def where():\n    return __file__\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: required-by-tasks\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = f"{info}/RECORD"
+    files[record] = "".join(f"{name},,\n" for name in [*files, record])
+    path = tmp_path / "required_by_tasks-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return str(path)
+
+
+def environments(cache):
+    """The environments that are there, whole or not."""
+    return [place for place in cache.iterdir() if place.is_dir()]
+
+
+def where():
+    import required_by_tasks
+
+    return required_by_tasks.where()
+
+
+def test_a_requirement_is_installed_once_and_for_tasks_alone(cache, wheel):
+    with mh.Client("local", workers=1, requirements=[wheel]) as client:
+        first = client.submit(where).result(INSTALL_LIMIT_S)
+    assert importlib.util.find_spec("required_by_tasks") is None
+    [environment] = environments(cache)
+    assert first.startswith(f"{environment}/") and (environment / "done").exists()
+    made = (environment / "done").stat().st_mtime_ns
+    with mh.Client("local", workers=1, requirements=[wheel]) as client:
+        assert client.submit(where).result(LIMIT_S) == first
+    assert environments(cache) == [environment]
+    assert (environment / "done").stat().st_mtime_ns == made, "it was made again"
+
+
+def test_a_requirement_that_is_nowhere_fails_the_task_and_leaves_nothing(cache):
+    with mh.Client("local", workers=1, requirements=["no-such-package==1"]) as client:
+        error = client.submit(abs, -1).exception(INSTALL_LIMIT_S)
+    assert isinstance(error, mh.ManyhandsError)
+    text = str(error)
+    assert "the requirements no-such-package==1 cannot be installed" in text
+    assert "No matching distribution found" in text, "pip's own words are missing"
+    assert environments(cache) == []
