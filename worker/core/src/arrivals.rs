@@ -60,6 +60,10 @@ impl Core {
             Residence::Inline(_) | Residence::Remote { .. } | Residence::Gone => {}
         }
         self.objects.set(ix, Residence::Gone);
+        if self.is_copy_wanted(ix) {
+            // Asked for before it was made here: nobody would take it out of the table.
+            return self.drop_copy(ix);
+        }
         self.objects.forget_if_gone(ix);
     }
 

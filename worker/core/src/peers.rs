@@ -71,7 +71,7 @@ impl Core {
     }
 
     /// It was freed before it came.
-    fn drop_copy(&mut self, ix: ObjectIx) {
+    pub(crate) fn drop_copy(&mut self, ix: ObjectIx) {
         let id = self.objects[ix].id;
         self.objects[ix].waiters.retain(|waiter| !matches!(waiter, Waiter::Copy));
         self.copy_failed(id, "nobody needs it any more".to_owned());
