@@ -129,7 +129,13 @@ class Client(_core.Client, Executor):
         self._callbacks = None
         self._printer = None
         self._pid = os.getpid()
+        self._thread = threading.get_ident()
         self._is_nested = not unless and self._open_current()
+        if not unless and not self._is_nested and _is_executor():
+            raise RuntimeError(
+                "another thread of a task has no client of its job: submit and wait on the "
+                "task's own thread, and give the threads the results"
+            )
         return self._is_nested
 
     def __repr__(self) -> str:
@@ -451,6 +457,12 @@ def current() -> Client | None:
     """
     found = Client.__new__(Client)
     return found if found._become_current() else None
+
+
+def _is_executor() -> bool:
+    # Executors have imported it, and nobody else needs it.
+    run = sys.modules.get("manyhands._run")
+    return run is not None and run.executor == os.getpid()
 
 
 def _within_task() -> Client | None:

@@ -4,6 +4,10 @@ A future is an object of the native module, which knows nothing of conditions an
 first callback, await or standard-library wait of a client starts one Python thread, which sits in
 the native module until futures end; there is no thread per future, and none at all for those who
 only ask for results.
+
+Within a task nothing comes but while the task's own thread waits in the native module, so there is
+no such thread: whoever wants to be told of an end waits for it there and then, one future after the
+other. On another thread of the task that cannot work, and is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -30,9 +34,9 @@ __all__ = ["AsCompleted", "DoneAndNotDone", "as_completed", "gather", "gather_as
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
-"""Guards the extras of all futures. Held for a few instructions, never while something is
-called."""
+_lock = threading.RLock()
+"""Guards the extras of all futures, for a few instructions; no callback is called under it. The
+garbage collector may run finalizers there that add callbacks: hence it can be taken again."""
 
 
 class _Extra:
@@ -88,6 +92,7 @@ class Notifier:
     def __init__(self, client: _core.Client) -> None:
         self._watch = client.watch()
         self._pending: set[_F] = set()
+        self._is_over = False
         self._thread = threading.Thread(target=self._run, name="manyhands-callbacks", daemon=True)
         self._thread.start()
 
@@ -95,6 +100,9 @@ class Notifier:
         """Tells the future's extra when it ends. It is kept until then."""
         self._pending.add(future)
         self._watch.add(future)
+        if self._is_over:
+            # The thread may have looked for the last time before this one was there.
+            self._settle([future])
 
     def close(self) -> None:
         """Ends the thread. Futures that have not ended count as ended: their session is over."""
@@ -106,9 +114,11 @@ class Notifier:
         while (ended := self._watch.next(None, keep=True)) is not None:
             self._settle(ended)
             del ended
-        self._settle(list(self._pending))
+        self._is_over = True
+        # Copied in one step: others may be added meanwhile.
+        self._settle(self._pending.copy())
 
-    def _settle(self, ended: Sequence[_F]) -> None:
+    def _settle(self, ended: Iterable[_F]) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[tuple[_Call, _F]]] = {}
         for future in ended:
             self._pending.discard(future)
@@ -148,7 +158,13 @@ def _call_all(calls: list[tuple[_Call, _F]]) -> None:
 
 
 def _register(future: _F, call: _Call | _OnLoop) -> bool:
-    """Has `call` called when the future ends. False if it has ended already."""
+    """Has `call` called when the future ends. False if it has ended already; within a task that is
+    waited for."""
+    if type(future) is not _core.Future:
+        return _register_other(future, call)
+    if future.client._is_nested:
+        wait_in_task([future])
+        return False
     with _lock:
         extra = _extra(future)
         if extra.ended or (not extra.watched and future.done()):
@@ -158,6 +174,63 @@ def _register(future: _F, call: _Call | _OnLoop) -> bool:
     if watch:
         future.client._notifier().add(future)
     return True
+
+
+def _register_other(future: _F, call: _Call | _OnLoop) -> bool:
+    """As `_register`, for a future of another executor."""
+    if future.done():
+        return False
+    if isinstance(call, _OnLoop):
+        loop, on_loop = call.loop, call.call
+        future.add_done_callback(lambda ended: _call_on(loop, on_loop, ended))
+    else:
+        future.add_done_callback(call)
+    return True
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, call: _Call, future: _F) -> None:
+    # A loop that was closed meanwhile has nobody left to tell.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, future)
+
+
+def wait_in_task(futures: list[_F], timeout: float | None = None) -> None:
+    """Within a task: waits on its own thread until one of these has ended. Raises `RuntimeError` on
+    another thread, which would wait for ever."""
+    client = futures[0].client
+    if client._thread != threading.get_ident():
+        raise RuntimeError(
+            f"{futures[0]!r} is waited for on another thread than that of the task that submitted "
+            "it: wait for it on the task's own thread, and give the threads its result"
+        )
+    if not any(future.done() for future in futures):
+        client.wait(futures, 1, timeout)
+
+
+def _session(future: _F) -> Any:
+    """The same for futures that one client can wait for together; none for those of other
+    executors."""
+    if type(future) is not _core.Future:
+        return None
+    client = future.client
+    return "of the task" if client._is_nested else id(client)
+
+
+def _one_client(futures: Iterable[_F]) -> Any:
+    """The client that can wait for all of these, if there is one."""
+    found, sessions = None, set()
+    for future in futures:
+        sessions.add(_session(future))
+        if len(sessions) > 1 or None in sessions:
+            return None
+        found = found or future.client
+    return found
+
+
+def _has_failed(future: _F) -> bool:
+    if type(future) is _core.Future:
+        return future._status() == "FAILED"
+    return not future.cancelled() and future.exception() is not None
 
 
 def _extra(future: _F) -> _Extra:
@@ -184,7 +257,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 def add_done_callback(future: _F, call: _Call) -> None:
     """`Future.add_done_callback`: at once and here if it has ended, else on the client's thread for
-    callbacks, in the order in which they were added."""
+    callbacks, in the order in which they were added. Within a task it waits, and calls it then."""
     if not _register(future, call):
         _call(call, future)
 
@@ -204,7 +277,10 @@ def wait_async(future: Future[T]) -> Generator[Any, None, T]:
 
 
 def shadow(future: _F) -> _Shadow:
-    """The private parts of the standard library's futures, made when somebody looks at them."""
+    """The private parts of the standard library's futures, made when somebody looks at them. Within
+    a task it waits first, so that the standard library sees futures that have ended."""
+    if future.client._is_nested:
+        wait_in_task([future])
     with _lock:
         extra = _extra(future)
         if extra.shadow is not None:
@@ -279,9 +355,9 @@ def wait(
 
 
 def _wait_for(futures: list[_F], need: int, until: float | None) -> None:
-    clients = {id(future.client): future.client for future in futures}
-    if len(clients) == 1:
-        next(iter(clients.values())).wait(futures, need, _left(until))
+    client = _one_client(futures)
+    if client is not None:
+        client.wait(futures, need, _left(until))
         return
     ended = AsCompleted(futures, _left(until))
     with contextlib.suppress(TimeoutError):
@@ -292,7 +368,7 @@ def _wait_for(futures: list[_F], need: int, until: float | None) -> None:
 def _wait_for_failure(futures: list[_F], until: float | None) -> None:
     with contextlib.suppress(TimeoutError):
         for future in AsCompleted(futures, _left(until)):
-            if future._status() == "FAILED":
+            if _has_failed(future):
                 return
 
 
@@ -360,12 +436,12 @@ class AsCompleted(Iterator["_core.Future[T]"], Generic[T]):
 
     def _begin(self, *, asynchronous: bool) -> _Watched | _Called | _CalledAsync:
         first, self._first = self._first or [], None
-        clients = {id(future.client): future.client for future in first}
+        client = _one_client(first)
         source: _Watched | _Called | _CalledAsync
         if asynchronous:
             source = _CalledAsync()
-        elif len(clients) == 1:
-            source = _Watched(next(iter(clients.values())))
+        elif client is not None:
+            source = _Watched(client)
         else:
             source = _Called()
         for future in first:
@@ -394,7 +470,7 @@ class _Watched:
 
 
 class _Called:
-    """Ends of futures of several clients: by callbacks."""
+    """Ends of futures of several clients, or of other executors: by callbacks."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[_F] = SimpleQueue()
@@ -447,10 +523,10 @@ def gather(futures: Iterable[Future[T]], timeout: float | None = None) -> list[T
     [1, 2, 4]
     """
     listed = list(futures)
-    clients = {id(future.client): future.client for future in listed}
-    if len(clients) == 1:
-        client: _core.Client = next(iter(clients.values()))
-        return client.gather(listed, timeout)
+    client = _one_client(listed)
+    if client is not None:
+        values: list[T] = client.gather(listed, timeout)
+        return values
     until = None if timeout is None else time.monotonic() + timeout
     return [future.result(_left(until)) for future in listed]
 

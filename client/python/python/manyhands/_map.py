@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ._futures import call_on_loop
+from ._futures import call_on_loop, wait_in_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -67,7 +67,8 @@ class Results(Iterator[T], Generic[T]):
     async def __anext__(self) -> T:
         if not self._ready and self._futures:
             first = self._futures[0]
-            if not first.done():
+            # Within a task the wait is that of `next`, which keeps to the time.
+            if not first.done() and not first.client._is_nested:
                 import asyncio
 
                 try:
@@ -103,10 +104,12 @@ class Results(Iterator[T], Generic[T]):
         chunk = [self._futures.popleft() for _ in range(min(self._together, len(self._futures)))]
         try:
             self._ready.extend(chunk[0].client.gather(chunk, self._left()))
-        except BaseException:
+        except BaseException as error:
             # What is before the one that failed, or is late, is to be had.
             self._futures.extendleft(reversed(chunk))
             del chunk
+            if _is_interrupt(error):
+                raise
             return self._fetch_one()
         quick = time.monotonic() - began < _PATIENCE_S
         self._together = min(2 * self._together, _TOGETHER) if quick else 1
@@ -128,10 +131,19 @@ class Results(Iterator[T], Generic[T]):
         return None if self._until is None else max(self._until - time.monotonic(), 0.0)
 
 
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether this was raised here, for whoever waits, and not by a task: Ctrl-C, or the end of the
+    task that waits."""
+    return isinstance(error, KeyboardInterrupt) and error.__cause__ is None
+
+
 async def until_ended(*futures: Future[Any]) -> None:
     """Until one of these futures has ended, well or badly."""
     import asyncio
 
+    if futures[0].client._is_nested:
+        wait_in_task(list(futures))
+        return
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
 import os
 import platform
 import sys
@@ -15,10 +13,7 @@ from typing import Any
 import cloudpickle
 
 from . import _core
-
-_BY_VALUE, _BY_REFERENCE = 0, 1
-_PLAIN = 1
-_PYTHON = ".".join(platform.python_version_tuple()[:2])
+from ._code import BY_REFERENCE, BY_VALUE, PLAIN, PYTHON, is_stream
 
 TEXT_LIMIT = 32 << 10
 """Characters of a message or traceback that travel; of a longer one the middle is left out."""
@@ -31,8 +26,14 @@ def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
+executor: int | None = None
+"""The id of this process, if it is an executor."""
+
+
 def begin() -> None:
     """Once in each executor, before its first task."""
+    global executor
+    executor = os.getpid()
     os.register_at_fork(after_in_child=_core._forked)
     random = sys.modules.get("numpy.random")
     if random is not None:
@@ -45,23 +46,16 @@ def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool, bo
     to be called comes as its first argument, whether its result is for another language, and
     whether it is a generator function."""
     kind, payload, python, pickled_by, result = code
-    if kind == _BY_REFERENCE:
+    if kind == BY_REFERENCE:
         function = _find(payload)
-    elif kind == _BY_VALUE:
+    elif kind == BY_VALUE:
         _compare(name, python, pickled_by)
         function = cloudpickle.loads(payload)
     else:
         raise ValueError(f"it was written by another version of manyhands (kind {kind})")
     if not callable(function):
         raise TypeError(f"{type(function).__name__} is not callable")
-    return function, function is call, result == _PLAIN, is_stream(function)
-
-
-def is_stream(function: Callable[..., Any]) -> bool:
-    """Whether it is a generator function, as the client found it to be."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.isgeneratorfunction(function)
+    return function, function is call, result == PLAIN, is_stream(function)
 
 
 def _find(reference: str) -> Any:
@@ -77,11 +71,11 @@ def _find(reference: str) -> Any:
 
 def _compare(name: str, python: str, pickled_by: str) -> None:
     """Pickled code is for one minor version of Python, and for what cloudpickle makes of it."""
-    if python == _PYTHON and pickled_by == cloudpickle.__version__:
+    if python == PYTHON and pickled_by == cloudpickle.__version__:
         return
     raise ValueError(
         f"{name} was written by Python {python} with cloudpickle {pickled_by}, and "
-        f"{platform.node()} has {_PYTHON} with {cloudpickle.__version__}: install the same there, "
+        f"{platform.node()} has {PYTHON} with {cloudpickle.__version__}: install the same there, "
         "or put the function into a module that both sides can import"
     )
 
