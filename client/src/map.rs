@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::lazy::Lazy;
-use crate::session::Key;
+use crate::session::{Key, Order};
 use crate::value::Data;
 
 /// Tasks under way at one time, unless [`Map::window`] says otherwise.
@@ -36,10 +36,10 @@ impl<I: Iterator, T: Data, F: FnMut(I::Item) -> Lazy<T>> Map<I, F, T> {
 
     /// Results as they come, each with the place of its item.
     pub fn as_completed(self) -> AsCompleted<I, F, T> {
-        let waiter = self.client.session.watch_order(&[]);
+        let order = self.client.session.watch_order();
         AsCompleted {
             map: self,
-            waiter,
+            order,
             next: 0,
             under_way: FxHashMap::default(),
             came: VecDeque::new(),
@@ -68,7 +68,7 @@ impl<I: Iterator, T: Data, F: FnMut(I::Item) -> Lazy<T>> Iterator for Map<I, F, 
 /// Results as they come: see [`Map::as_completed`].
 pub struct AsCompleted<I, F, T> {
     map: Map<I, F, T>,
-    waiter: u32,
+    order: Order,
     /// Place of the next item.
     next: usize,
     under_way: FxHashMap<Key, (usize, Handle<T>)>,
@@ -85,7 +85,7 @@ impl<I: Iterator, T: Data, F: FnMut(I::Item) -> Lazy<T>> AsCompleted<I, F, T> {
                 Ok(handle) => {
                     let key = handle.reference.key;
                     self.under_way.insert(key, (place, handle));
-                    self.map.client.session.watch_also(self.waiter, key);
+                    self.map.client.session.watch_also(&self.order, key);
                 }
                 Err(error) => self.came.push_back((place, Err(error))),
             }
@@ -100,7 +100,7 @@ impl<I: Iterator, T: Data, F: FnMut(I::Item) -> Lazy<T>> Iterator for AsComplete
         self.fill();
         if self.came.is_empty() && !self.under_way.is_empty() {
             let pending = || self.under_way.keys().copied().collect();
-            match self.map.client.session.next_done(self.waiter, &pending, None) {
+            match self.map.client.session.next_done(&self.order, &pending, None) {
                 Ok(keys) => {
                     let known = keys.iter().filter_map(|key| self.under_way.remove(key));
                     self.came.extend(known.map(|(place, handle)| (place, handle.get())));
@@ -118,7 +118,8 @@ impl<I: Iterator, T: Data, F: FnMut(I::Item) -> Lazy<T>> Iterator for AsComplete
 
 impl<I, F, T> Drop for AsCompleted<I, F, T> {
     fn drop(&mut self) {
+        self.order.end();
         let keys: Vec<Key> = self.under_way.keys().copied().collect();
-        self.map.client.session.forget_waiter(self.waiter, &keys);
+        self.map.client.session.end_order(&self.order, &keys);
     }
 }

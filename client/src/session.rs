@@ -37,6 +37,7 @@ pub use inbox::Ends;
 pub(crate) use state::Key;
 use state::{Found, State};
 use table::State as ObjectState;
+pub(crate) use waiting::Order;
 
 /// Tasks that may wait in the outbox before whoever submits has to wait too.
 const OUTBOX_ROWS: usize = 1 << 20;

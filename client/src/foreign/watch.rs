@@ -1,6 +1,6 @@
 //! Objects in the order in which they come.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -8,29 +8,21 @@ use rustc_hash::FxHashMap;
 
 use super::object::Object;
 use crate::error::Error;
-use crate::session::{Key, Session};
+use crate::session::{Key, Order, Session};
 
 /// Tells of objects in the order in which they come. Can be used from any thread.
 pub struct Watch {
     session: Arc<Session>,
-    waiter: u32,
+    order: Order,
     /// What was added, and has not been told of: the tokens of each.
     watched: Mutex<FxHashMap<Key, Vec<u64>>>,
     next: AtomicU64,
-    /// The number of its waiter may be another's by now.
-    closed: AtomicBool,
 }
 
 impl Watch {
     pub(super) fn new(session: Arc<Session>) -> Watch {
-        let waiter = session.watch_order(&[]);
-        Watch {
-            session,
-            waiter,
-            watched: Mutex::default(),
-            next: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
-        }
+        let order = session.watch_order();
+        Watch { session, order, watched: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, FxHashMap<Key, Vec<u64>>> {
@@ -47,8 +39,8 @@ impl Watch {
             tokens.push(token);
             tokens.len() == 1
         };
-        if is_new && !self.closed.load(Ordering::Acquire) {
-            self.session.watch_also(self.waiter, key);
+        if is_new {
+            self.session.watch_also(&self.order, key);
         }
         token
     }
@@ -61,22 +53,19 @@ impl Watch {
     /// What has come since the last call, in order. Waits for the first, not longer than until the
     /// deadline; then, and after [`Watch::close`], there is nothing. Fails when the session is over.
     pub fn next(&self, deadline: Option<Instant>) -> Result<Vec<u64>, Error> {
-        if self.closed.load(Ordering::Acquire) {
-            return Ok(Vec::new());
-        }
         let pending = || self.watched().keys().copied().collect();
-        let came = self.session.next_done(self.waiter, &pending, deadline)?;
+        let came = self.session.next_done(&self.order, &pending, deadline)?;
         let mut watched = self.watched();
         Ok(came.into_iter().filter_map(|key| watched.remove(&key)).flatten().collect())
     }
 
     /// Ends it: whoever waits is woken.
     pub fn close(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
+        // What is added from here on is not registered, and so need not be among these.
+        if self.order.end() {
+            let keys: Vec<Key> = self.watched().drain().map(|(key, _)| key).collect();
+            self.session.end_order(&self.order, &keys);
         }
-        let keys: Vec<Key> = self.watched().drain().map(|(key, _)| key).collect();
-        self.session.end_watch(self.waiter, &keys);
     }
 }
 

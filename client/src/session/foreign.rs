@@ -142,12 +142,4 @@ impl Session {
         self.poke(state);
         Ok(())
     }
-
-    /// Ends a watch: whoever waits for it is woken and gets nothing.
-    pub(crate) fn end_watch(&self, number: u32, keys: &[Key]) {
-        let woken = self.lock().end_waiter(keys, number);
-        if let Some(wake) = woken {
-            wake.wake();
-        }
-    }
 }

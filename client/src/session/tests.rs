@@ -339,3 +339,26 @@ fn results_are_given_in_the_order_in_which_they_come() {
         assert!(matches!(next.join().unwrap(), Some((1, Ok(2)))));
     });
 }
+
+#[test]
+fn an_order_that_has_ended_touches_nothing_of_who_has_its_number_now() {
+    let (_, client) = drained_client();
+    let handles = [1, 2, 3].map(|n| add::submit(&client, n, n).unwrap());
+    let [first, second, third] = handles.each_ref().map(|handle| handle.reference.key);
+    let session = &client.session;
+    let (ended, pending) = (session.watch_order(), || Vec::new());
+    session.watch_also(&ended, first);
+    assert!(ended.end());
+    assert!(!ended.end(), "it ends once");
+    session.end_order(&ended, &[first]);
+    // It has the number that was freed.
+    let order = session.watch_order();
+    session.watch_also(&order, second);
+    session.watch_also(&ended, third);
+    for handle in &handles {
+        give(&client, handle.id(), 1);
+    }
+    let now = Some(Instant::now());
+    assert_eq!(session.next_done(&ended, &pending, None).unwrap(), []);
+    assert_eq!(session.next_done(&order, &pending, now).unwrap(), [second]);
+}

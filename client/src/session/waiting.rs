@@ -66,6 +66,26 @@ struct Waiter {
     came: Option<Vec<Key>>,
 }
 
+/// Objects in the order in which they come, for whoever asks again and again.
+pub(crate) struct Order {
+    number: u32,
+    /// The number may be another's by now. Looked at under the session's lock, and set before that is
+    /// taken for the end.
+    ended: AtomicBool,
+}
+
+impl Order {
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing is noted. Whether it was not so before: whoever is told so has to
+    /// [`Session::end_order`].
+    pub(crate) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// All who wait, by number (from 1).
 #[derive(Default)]
 pub(super) struct Waiters {
@@ -187,7 +207,7 @@ impl State {
     }
 
     /// Takes a waiter away; whom to wake of it.
-    pub(super) fn end_waiter(&mut self, keys: &[Key], number: u32) -> Option<Wake> {
+    fn end_waiter(&mut self, keys: &[Key], number: u32) -> Option<Wake> {
         for &key in keys {
             self.stop_waiting_on(key, number);
         }
@@ -284,44 +304,51 @@ impl Session {
         number
     }
 
-    /// Starts to note the order in which these come. Those that are there come first.
-    pub(crate) fn watch_order(&self, keys: &[Key]) -> u32 {
-        let mut state = self.lock();
-        state.want(keys);
-        let signal = Signal::here();
-        let number = state.register(keys, usize::MAX, Wake::Thread(signal), true);
-        let done: Vec<Key> = keys.iter().copied().filter(|key| state.is_done(*key)).collect();
-        if let Some(Waiter { came: Some(came), .. }) = state.waiters.get(number) {
-            came.extend(done);
-        }
-        self.poke_if_mail(state);
-        number
+    /// Starts to note the order in which objects come.
+    pub(crate) fn watch_order(&self) -> Order {
+        let number = self.lock().register(&[], usize::MAX, Wake::Thread(Signal::here()), true);
+        Order { number, ended: AtomicBool::new(false) }
     }
 
-    /// One more object whose coming is noted.
-    pub(crate) fn watch_also(&self, number: u32, key: Key) {
+    /// One more object whose coming is noted, unless the order has ended.
+    pub(crate) fn watch_also(&self, order: &Order, key: Key) {
         let mut state = self.lock();
+        if order.is_ended() {
+            return;
+        }
         state.want(&[key]);
         let mut woken = Vec::new();
-        if !state.wait_on(key, number) {
-            state.waiters.count(key, number, &mut woken);
+        if !state.wait_on(key, order.number) {
+            state.waiters.count(key, order.number, &mut woken);
         }
         self.poke_if_mail(state);
         woken.into_iter().for_each(Wake::wake);
     }
 
+    /// Takes an order away that [`Order::end`] has ended: whoever waits for it is woken and gets
+    /// nothing. `keys` are all that have not come of it.
+    pub(crate) fn end_order(&self, order: &Order, keys: &[Key]) {
+        let woken = self.lock().end_waiter(keys, order.number);
+        if let Some(wake) = woken {
+            wake.wake();
+        }
+    }
+
     /// What has come since the last call; waits for the first if nothing has, not longer than until
-    /// the deadline. `pending` are those that may still come.
+    /// the deadline; nothing once the order has ended. `pending` are those that may still come.
     pub(crate) fn next_done(
         &self,
-        number: u32,
+        order: &Order,
         pending: &dyn Fn() -> Vec<Key>,
         deadline: Option<Instant>,
     ) -> Result<Vec<Key>, Error> {
         loop {
             let signal = Signal::here();
             let mut state = self.lock();
-            let Some(waiter) = state.waiters.get(number) else { return Ok(Vec::new()) };
+            if order.is_ended() {
+                return Ok(Vec::new());
+            }
+            let Some(waiter) = state.waiters.get(order.number) else { return Ok(Vec::new()) };
             let came = waiter.came.replace(Vec::new()).unwrap_or_default();
             if !came.is_empty() || deadline.is_some_and(|at| Instant::now() >= at) {
                 return Ok(came);
