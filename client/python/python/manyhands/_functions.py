@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from ._code import BY_REFERENCE, BY_VALUE, PICKLED, PYTHON, is_stream, refuse_coroutine
+
 ORDINARY, STREAM = 0, 1
 """What a call of the function gives: a value, or items one after the other."""
 
@@ -29,12 +31,7 @@ CLOSURE_LIMIT = 100
 """Functions of one code object that are made known to the cluster; further ones travel as objects,
 so that a lambda in a loop does not grow its tables."""
 
-_BY_VALUE, _BY_REFERENCE = 0, 1
 _CALL = "manyhands._run:call"
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-_CO_GENERATOR = 0x20
-"""The flag of code objects of generator functions (`inspect.CO_GENERATOR`)."""
 
 _remote = False
 """Whether this program uses a cluster of other machines, which do not have its own modules."""
@@ -61,15 +58,16 @@ def describe(function: Callable[..., Any], remote: bool | None = None) -> Descri
     if remote is None:
         remote = is_remote()
     target = unwrapped(function)
-    name, kind = display_name(target), STREAM if _is_stream(target) else ORDINARY
+    name, kind = display_name(target), STREAM if is_stream(target) else ORDINARY
+    refuse_coroutine(target, name)
     reference = reference_of(target, remote)
     if reference is not None:
-        return name, _code(_BY_REFERENCE, reference), kind, None
+        return name, _code(BY_REFERENCE, reference), kind, None
     body = _pickled(target, name)
     as_object = getattr(type(target), "travels_as_object", False)
     if as_object or len(body) > CODE_LIMIT - 64 or _is_crowded(target):
-        return name, _code(_BY_REFERENCE, _CALL), kind, body
-    return name, _code(_BY_VALUE, body), kind, None
+        return name, _code(BY_REFERENCE, _CALL), kind, body
+    return name, _code(BY_VALUE, body), kind, None
 
 
 @functools.cache
@@ -192,13 +190,6 @@ def installed() -> frozenset[str]:
     return frozenset(os.path.abspath(place) for place in places if place)
 
 
-def _is_stream(function: Callable[..., Any]) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return isinstance(code, CodeType) and bool(code.co_flags & _CO_GENERATOR)
-
-
 def _is_crowded(function: Callable[..., Any]) -> bool:
     """Whether there have been many functions of the same code."""
     if not isinstance(function, FunctionType):
@@ -279,14 +270,14 @@ def _variables(function: Callable[..., Any]) -> Iterable[tuple[str, object]]:
 
 
 def _code(kind: int, payload: bytes | str) -> bytes:
-    """`FunctionSpec.code`: a MessagePack array of kind, payload, versions and result codec. The
-    versions are compared where a function is unpickled."""
-    if kind == _BY_REFERENCE:
+    """`FunctionSpec.code`, as `_code` tells. The versions are compared where a function is
+    unpickled."""
+    if kind == BY_REFERENCE:
         versions = _text("") + _text("")
     else:
-        versions = _text(_PYTHON) + _text(cloudpickle().__version__)
+        versions = _text(PYTHON) + _text(cloudpickle().__version__)
     packed = _binary(payload) if isinstance(payload, bytes) else _text(payload)
-    return b"\x95" + bytes([kind]) + packed + versions + b"\x00"
+    return b"\x95" + bytes([kind]) + packed + versions + bytes([PICKLED])
 
 
 def _text(text: str) -> bytes:
