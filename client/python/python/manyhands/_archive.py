@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 LIMIT = 512 << 20
-"""Bytes at most, packed."""
+"""Bytes of files at most, as they lie here."""
 
 _SKIPPED = {
     "__pycache__",
@@ -55,22 +55,44 @@ def _origin(name: str) -> Path:
 def pack(places: Iterable[Path]) -> Path:
     """A zip of modules. The same files make the same bytes, so that a machine that has them already
     knows them."""
-    path = Path(_scratch().name) / f"{len(os.listdir(_scratch().name))}.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for place in sorted(set(places)):
-            for file in sorted(_files(place)):
-                entry = zipfile.ZipInfo(str(file.relative_to(place.parent)))
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = (file.stat().st_mode & 0o777) << 16
-                archive.writestr(entry, file.read_bytes())
-    size = path.stat().st_size
+    found = [
+        (file, file.relative_to(place.parent)) for place in set(places) for file in _files(place)
+    ]
+    # Before anything is read: a directory may hold data that nobody wants to send.
+    _check(sum(file.stat().st_size for file, _ in found))
+    handle, name = tempfile.mkstemp(".zip", dir=_scratch())
+    try:
+        with os.fdopen(handle, "wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as to:
+            left = LIMIT
+            for file, inside in sorted(found, key=lambda each: str(each[1])):
+                left -= _add(to, file, str(inside), left)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def _add(archive: zipfile.ZipFile, file: Path, inside: str, left: int) -> int:
+    """Adds a file, which may have grown meanwhile to more than the bytes that are `left`. Gives its
+    size."""
+    entry = zipfile.ZipInfo(inside)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = (file.stat().st_mode & 0o777) << 16
+    size = 0
+    with file.open("rb") as source, archive.open(entry, "w") as target:
+        while part := source.read(1 << 20):
+            size += len(part)
+            _check(LIMIT - left + size)
+            target.write(part)
+    return size
+
+
+def _check(size: int) -> None:
     if size > LIMIT:
-        path.unlink()
         raise ValueError(
-            f"py_modules: {size >> 20} MiB packed, and {LIMIT >> 20} may be sent: put data "
+            f"py_modules: {size >> 20} MiB of files, and {LIMIT >> 20} may be sent: put data "
             "into files that the machines share, or into values by `put`"
         )
-    return path
 
 
 def _files(place: Path) -> Iterable[Path]:
@@ -79,10 +101,19 @@ def _files(place: Path) -> Iterable[Path]:
         return
     for directory, within, files in os.walk(place):
         within[:] = [name for name in within if name not in _SKIPPED]
-        yield from (Path(directory, name) for name in files if not name.endswith(".pyc"))
+        paths = (Path(directory, name) for name in files if not name.endswith(".pyc"))
+        # Neither links that lead nowhere nor pipes, which would be waited for.
+        yield from (path for path in paths if path.is_file())
 
 
-@functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """Where archives lie until this program ends."""
-    return tempfile.TemporaryDirectory(prefix="manyhands-")
+def _scratch() -> str:
+    """The directory where archives lie until this program ends."""
+    global _directory
+    with _lock:
+        if _directory is None:
+            _directory = tempfile.TemporaryDirectory(prefix="manyhands-")
+        return _directory.name
+
+
+_directory: tempfile.TemporaryDirectory[str] | None = None
+_lock = threading.Lock()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LINE_LIMIT = 64 << 10
 """Bytes of a line that are waited for; a longer one is cut."""
 OPEN_LIMIT = 1024
-"""Tasks whose unfinished lines are kept; past that all are printed."""
+"""Tasks whose unfinished lines are kept; past that all are printed. As many of those that draw are
+known, whether or not there is something to show of them."""
 _QUIET_S = 0.25
 """An unfinished line is printed when nothing has come for so long."""
 _REDRAW_S = 2.0
@@ -84,6 +85,8 @@ class Lines:
         if is_drawn:
             self._drawn.setdefault(key, (self._now(), None))
             self._show_drawn(key)
+            if len(self._drawn) > OPEN_LIMIT:
+                self._forget_oldest()
         if len(self._open) > OPEN_LIMIT:
             self.flush(everything=True)
 
@@ -99,6 +102,14 @@ class Lines:
             del self._open[key]
         else:
             self._write_line(key, prefix, shown)
+
+    def _forget_oldest(self) -> None:
+        """Shows and forgets what has been drawn over for longest."""
+        key = next(iter(self._drawn))
+        del self._drawn[key]
+        if key in self._open:
+            prefix, line = self._open.pop(key)
+            self._write_line(key, prefix, _shown(line))
 
     def _write_line(self, key: Key, prefix: str, text: str | None) -> None:
         if text is not None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _client
 from ._initializer import PLAIN, Initializer
-from .pool import Calls, Pool, check
+from .pool import Calls, Pool, Unended, check
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -91,8 +91,7 @@ class ProcessPool(Executor):
         if initializer is not None:
             self._setup = Initializer(initializer, initargs, self._client)
         self._calls = Calls(self._setup, local=self._client.is_local)
-        self._pending: set[Future[Any]] = set()
-        self._prune_at = 64
+        self._pending = Unended()
         self._is_shut_down = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -102,9 +101,6 @@ class ProcessPool(Executor):
         before = () if self._setup is None else self._setup.placed
         future: Future[T] = self._client.submit(self._calls.of(fn, PLAIN), *before, *args, **kwargs)
         self._pending.add(future)
-        if len(self._pending) > self._prune_at:
-            self._pending = {pending for pending in self._pending if not pending.done()}
-            self._prune_at = max(2 * len(self._pending), 64)
         return future
 
     def map(
@@ -123,7 +119,7 @@ class ProcessPool(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing more can be submitted. The cluster stays, for other pools of the program."""
         self._is_shut_down = True
-        pending, self._pending = list(self._pending), set()
+        pending = self._pending.take()
         if cancel_futures:
             for future in pending:
                 if not future.running():

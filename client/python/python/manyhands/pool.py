@@ -16,6 +16,7 @@ results are shared, so that arrays arrive read-only.
 from __future__ import annotations
 
 import os
+import threading
 import types
 import warnings
 import weakref
@@ -82,8 +83,7 @@ class Pool:
         if initializer is not None:
             self._setup = Initializer(initializer, tuple(initargs), self._client)
         self._calls = Calls(self._setup, local=self._client.is_local)
-        self._plain: set[Future[Any]] = set()
-        self._plain_limit = _PLAIN
+        self._plain = Unended()
         self._finalizer = weakref.finalize(
             self, _end, self._feeder, self._client, self._owns_client
         )
@@ -229,7 +229,7 @@ class Pool:
             raise ValueError("In unknown state")
         if self._state == CLOSE:
             self._feeder.wait()
-            plain, self._plain = list(self._plain), set()
+            plain = self._plain.take()
             if plain:
                 self._client.wait(plain, len(plain), None)
         self._finalizer()
@@ -254,9 +254,6 @@ class Pool:
         result._future = future
         # `join` has to know of it until it has ended, whether somebody asks for the result or not.
         self._plain.add(future)
-        if len(self._plain) > self._plain_limit:
-            self._plain = {future for future in self._plain if not future.done()}
-            self._plain_limit = max(2 * len(self._plain), _PLAIN)
 
     def _map_async(
         self,
@@ -308,10 +305,6 @@ class Pool:
         return result
 
 
-_PLAIN = 32
-"""Calls that a pool remembers before it looks for those that have ended."""
-
-
 def check(processes: int | None, initializer: object, maxtasksperchild: object) -> None:
     if processes is not None and processes < 1:
         raise ValueError("Number of processes must be at least 1")
@@ -351,6 +344,51 @@ def _end(feeder: Feeder, client: Client, owns_client: bool) -> None:
     feeder.stop(TaskCancelled("the pool was terminated"))
     if owns_client:
         client.close()
+
+
+class Unended:
+    """Calls that have begun and may not have ended. Threads may use it at one time.
+
+    About as many are kept as have not ended, however many there have been.
+    """
+
+    FEW = 64
+    """So many are kept before those that have ended are looked for."""
+
+    def __init__(self) -> None:
+        # What a finalizer begins, while this thread is in here, goes in as well.
+        self._lock = threading.RLock()
+        self._futures: set[Future[Any]] = set()
+        self._limit = self.FEW
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def add(self, future: Future[Any]) -> None:
+        """A call has begun."""
+        with self._lock:
+            self._futures.add(future)
+            if len(self._futures) <= self._limit:
+                return
+            known = list(self._futures)
+            # The others, meanwhile, leave the looking to this thread.
+            self._limit = 2 * len(known)
+        ended = [future for future in known if future.done()]
+        with self._lock:
+            self._futures.difference_update(ended)
+            self._limit = max(2 * len(self._futures), self.FEW)
+
+    def discard(self, future: Future[Any]) -> None:
+        """A call has ended."""
+        with self._lock:
+            self._futures.discard(future)
+
+    def take(self) -> list[Future[Any]]:
+        """All of them, and none are left."""
+        with self._lock:
+            taken = list(self._futures)
+            self._futures.clear()
+        return taken
 
 
 class Calls:
