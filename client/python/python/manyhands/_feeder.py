@@ -40,7 +40,13 @@ _LOGGER = logging.getLogger("manyhands")
 
 
 class Sink(Protocol):
-    """Who gets the results of a run. Called by one thread at a time."""
+    """Who gets the results of a run: of each of its items once, and of its end after all of them.
+
+    Several threads may call at one time, with different items: that of the pool, the one that reads
+    an iterable, and those that give work to the pool or stop it. The feeder's lock may be held, so
+    that what a sink does must neither wait for the feeder nor call what is the user's, but in
+    `ended`, which is called without it.
+    """
 
     def took(self, first: int, results: list[Any]) -> None:
         """What came of some items, the number `first` and those after it."""
@@ -112,7 +118,7 @@ class Reader:
 
     def read(self, feeder: Feeder, run: Run) -> None:
         """Reads to the end, and has `feeder` send what has come."""
-        error = None
+        error: BaseException | None = None
         try:
             for item in self._iterable:
                 with self._room:
@@ -122,7 +128,7 @@ class Reader:
                     self._read.append(item)
                 del item
                 feeder.fill(run)
-        except Exception as raised:
+        except BaseException as raised:  # Whoever takes results has to learn of `SystemExit` too.
             error = raised
         with self._room:
             if error is not None and run.chunk:
@@ -238,7 +244,8 @@ class Feeder:
         self._limit = limit
         self.has_limit = limit is not None
         self._lock = threading.RLock()
-        """Guards everything here and in the runs. Not held while sinks are told."""
+        """Guards everything here and in the runs. Held while sinks are told of what could not be
+        read or sent; not while they are told of results, nor of the end of a run."""
         self._calm = threading.Condition(self._lock)
         self._unended: set[Run] = set()
         self._sending: deque[Run] = deque()
