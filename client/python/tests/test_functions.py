@@ -244,3 +244,16 @@ with mh.Client(workers=1) as client:
         [sys.executable, "-"], input=program, capture_output=True, text=True, timeout=LIMIT_S
     )
     assert done.stdout == "5\n", done.stderr
+
+
+def test_async_functions_are_refused_in_words(client):
+    async def later():
+        return 1
+
+    async def items():
+        yield 1
+
+    for function in (later, items):
+        with pytest.raises(TypeError, match=r"asyncio\.run"):
+            client.submit(function)
+    assert client.submit(abs, -1).result() == 1

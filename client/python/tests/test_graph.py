@@ -195,3 +195,14 @@ def test_a_generator_function_is_no_node():
 
     with pytest.raises(TypeError, match="generator function"):
         mh.delayed(items)()
+
+
+def test_a_picture_is_written_as_its_name_says(tmp_path):
+    node = mh.delayed(abs)(-1)
+    with pytest.raises(ValueError, match=r"\.svg or \.dot"):
+        node.visualize(filename=str(tmp_path / "x.png"))
+    assert not list(tmp_path.iterdir())
+    mh.visualize(node, filename=tmp_path / "x.dot")
+    mh.visualize(node, filename=tmp_path / "x.svg")
+    assert (tmp_path / "x.dot").read_text().startswith("digraph")
+    assert (tmp_path / "x.svg").read_text().startswith("<svg")

@@ -142,3 +142,17 @@ def test_a_result_in_another_thread_of_a_task_does_not_hang(client):
 
     refused, value = client.submit(inner).result(LIMIT_S)
     assert value == 1 and all(refused)
+
+
+def test_settings_that_a_task_gives_to_its_client_are_ignored_with_a_warning(client):
+    def inner():
+        import warnings
+
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            mh.Client()
+            mh.Client(workers=3, env={"A": "b"})
+        return [str(warning.message) for warning in seen]
+
+    (text,) = client.submit(inner).result(LIMIT_S)
+    assert "workers, env" in text

@@ -6,13 +6,14 @@ import atexit
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
 
-from . import _core, _environment, _functions, _options
+from . import _code, _core, _environment, _functions, _options
 from ._futures import Notifier, gather_async
 from ._map import Results
 from ._output import Printer
@@ -28,8 +29,13 @@ T = TypeVar("T")
 _entered: list[Client] = []
 """Clients within their `with`, innermost last."""
 _made: list[weakref.ref[Client]] = []
-"""All others that are open, the last one last."""
+"""All that were made here and not ended, those within their `with` too, the last one last. Those
+that were dropped are taken out when another one ends."""
+_lists_lock = threading.RLock()
+"""Guards changes of both. The garbage collector may end a client under it: hence it can be taken
+again."""
 _default_lock = threading.Lock()
+"""Held while the default client is looked for and made."""
 
 
 class Explanation(NamedTuple):
@@ -93,6 +99,12 @@ class Client(_core.Client, Executor):
         name: str | None = None,
     ) -> None:
         if self._become_current(unless=address is not None):
+            _warn_of_ignored(
+                *(("workers", workers), ("memory", memory), ("spill_dir", spill_dir)),
+                *(("resources", resources), ("labels", labels), ("preload", preload)),
+                *(("env", env), ("directory", directory), ("py_modules", py_modules)),
+                *(("requirements", requirements), ("name", name)),
+            )
             return
         address = address or os.environ.get("MANYHANDS_ADDRESS") or "local"
         remote = address != "local"
@@ -121,7 +133,8 @@ class Client(_core.Client, Executor):
                 interpreter=sys.executable,
             )
         self._printer = Printer(self)
-        _made.append(weakref.ref(self))
+        with _lists_lock:
+            _made.append(weakref.ref(self))
 
     def _become_current(self, *, unless: bool = False) -> bool:
         """Within a task: this becomes a client of its job. False elsewhere."""
@@ -192,6 +205,11 @@ class Client(_core.Client, Executor):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        _code.refuse_generator(
+            _functions.unwrapped(fn),
+            "its calls give streams of items, and not results; `submit_many` gives the stream of "
+            "each call",
+        )
         rows = _rows(iterables)
         if buffersize is None:
             return Results(self._submit_rows(fn, rows, options), timeout)
@@ -392,6 +410,7 @@ class Parts:
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Future[Any]]:
         """As `Client.submit`: a future for each value."""
+        _code.refuse_generator(_functions.unwrapped(fn), _code.NOUT)
         parts: list[Future[Any]] = self.client.call(
             fn, args, kwargs or None, self._options, self.nout
         )
@@ -479,13 +498,15 @@ def _kept(made: Client) -> Client:
 
 
 def _leave(client: Client) -> None:
-    if client in _entered:
-        _entered.remove(client)
+    with _lists_lock:
+        if client in _entered:
+            _entered.remove(client)
 
 
 def _forget(client: Client) -> None:
-    _leave(client)
-    _made[:] = [made for made in _made if made() not in (None, client)]
+    with _lists_lock:
+        _leave(client)
+        _made[:] = [made for made in _made if made() not in (None, client)]
     if client in _default:
         _default.clear()
 
@@ -505,6 +526,17 @@ def _refuse_local_settings(*given: object) -> None:
         raise ValueError(
             "workers, memory, spill_dir, resources and labels are of a cluster that is started "
             "here; on one that is there already they belong to its `manyhands worker`"
+        )
+
+
+def _warn_of_ignored(*given: tuple[str, object]) -> None:
+    names = [name for name, setting in given if setting]
+    if names:
+        warnings.warn(
+            "within a task a client is one of the task's own job: ignored here: "
+            f"{', '.join(names)}; give them to the client that submits the task, or start another "
+            'cluster with Client("local", ..)',
+            stacklevel=3,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from . import _client, _core, _functions, _options
+from . import _client, _code, _core, _functions, _options
 from ._progress import wait_with_bar
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Task(Generic[P, R]):
         """The call, begun at once by the default client (`manyhands.client`), as a future. A list
         of futures with `nout`."""
         client = _client.client()
+        if self._nout is not None:
+            _code.refuse_generator(self.__wrapped__, _code.NOUT)
         future: Future[R] = client.call(self, args, kwargs or None, self._options, self._nout)
         return future
 
@@ -227,8 +229,15 @@ class Graph:
         return f"<Graph, {len(self.svg)} bytes of SVG>"
 
     def save(self, filename: str | os.PathLike[str]) -> None:
-        """Writes the picture: Graphviz's language if the name ends in ``.dot``, else SVG."""
-        text = self.dot if os.fspath(filename).endswith(".dot") else self.svg
+        """Writes the picture: Graphviz's language if the name ends in ``.dot`` or ``.gv``, SVG if
+        it ends in ``.svg`` or has no ending."""
+        ending = os.path.splitext(os.fspath(filename))[1].lower()
+        if ending not in ("", ".svg", ".dot", ".gv"):
+            raise ValueError(
+                f"a picture cannot be written as {ending}: give a name that ends in .svg or .dot "
+                "(`dot -Tpng` of Graphviz makes other pictures of that)"
+            )
+        text = self.dot if ending in (".dot", ".gv") else self.svg
         with open(filename, "w", encoding="utf-8") as file:
             file.write(text)
 
