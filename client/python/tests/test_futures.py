@@ -1,5 +1,6 @@
 """Futures, as the standard library and this package wait for them."""
 
+import asyncio
 import concurrent.futures
 import gc
 import logging
@@ -266,3 +267,50 @@ def test_a_client_that_is_closed_ends_all_waits(gate):
 def test_a_result_can_be_asked_for_again(client):
     future = client.submit(list, "ab")
     assert [future.result(LIMIT_S) for _ in range(3)] == [["a", "b"]] * 3
+
+
+def test_futures_of_other_executors_are_waited_for_too(client):
+    async def awaited(futures):
+        return {future.result() async for future in mh.as_completed(futures)}
+
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        futures = [client.submit(abs, -1), threads.submit(abs, -2)]
+        assert mh.wait(futures, timeout=LIMIT_S).not_done == set()
+        assert {future.result() for future in mh.as_completed(futures, timeout=LIMIT_S)} == {1, 2}
+        assert mh.gather(futures, timeout=LIMIT_S) == [1, 2]
+        assert asyncio.run(awaited(futures)) == {1, 2}
+        failed = [client.submit(abs, -1), threads.submit(fail)]
+        assert failed[1] in mh.wait(failed, LIMIT_S, "FIRST_EXCEPTION").done
+
+
+def test_a_future_that_is_added_after_the_last_look_is_told(gate):
+    """As if its client were closed between the two steps of `add_done_callback`."""
+    client = mh.Client("local", workers=1)
+    future, called = client.submit(pass_gate, gate), threading.Event()
+    notifier = client._notifier()
+    extra = mh._futures._Extra()
+    extra.calls, extra.watched = [lambda _: called.set()], True
+    future._extra = extra
+    client.close()
+    notifier.add(future)
+    assert called.is_set()
+
+
+def test_an_interrupt_of_a_map_ends_its_wait():
+    class Interrupted:
+        def gather(self, futures, timeout):
+            raise KeyboardInterrupt
+
+    class Pending:
+        client = Interrupted()
+
+        def cancel(self):
+            pass
+
+        def result(self, timeout):
+            pytest.fail("the wait began again")
+
+    results = mh.Results([Pending(), Pending()], None)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert len(results) == 2, "they are to be had still"

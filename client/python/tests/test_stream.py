@@ -1,6 +1,7 @@
 """Generators as tasks."""
 
 import asyncio
+import functools
 import gc
 import itertools
 import os
@@ -118,3 +119,28 @@ def test_async(client):
         return found
 
     assert asyncio.run(asyncio.wait_for(main(), LIMIT_S)) == list(range(50))
+
+
+def test_an_async_for_waits_for_the_end_once(client):
+    async def main():
+        stream = client.submit(count, 200)
+        found = []
+        async for n in stream:
+            found.append(n)
+            extra = stream._end._extra
+            assert extra is None or len(extra.calls) <= 1
+        return found
+
+    assert asyncio.run(asyncio.wait_for(main(), LIMIT_S)) == list(range(200))
+
+
+def test_where_a_stream_is_no_answer_it_is_refused(client):
+    with pytest.raises(TypeError, match="submit_many"):
+        client.map(count, [1, 2])
+    with pytest.raises(TypeError, match="nout"):
+        client.options(nout=3).submit(count, 3)
+    with pytest.raises(TypeError, match="nout"):
+        mh.task(nout=3)(count).submit(3)
+    assert [list(stream) for stream in client.submit_many(count, [1, 2])] == [[0], [0, 1]]
+    # A function over a generator function is none.
+    assert list(client.map(functools.wraps(count)(lambda n: n), [1, 2])) == [1, 2]

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._errors import SessionClosed
+from ._futures import is_interrupt
 from ._initializer import Call, Failed, weight
 
 if TYPE_CHECKING:
@@ -455,9 +456,18 @@ class Feeder:
 
     def _fetch(self, futures: list[Future[Any]]) -> list[tuple[Any, BaseException | None]]:
         try:
-            return [(value, None) for value in self._client.gather(futures)]
-        except BaseException:  # One of them failed: which, is seen one by one.
-            return [outcome(future) for future in futures]
+            try:
+                return [(value, None) for value in self._client.gather(futures)]
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                # One of them failed: which, is seen one by one.
+                return [outcome(future) for future in futures]
+        except KeyboardInterrupt:
+            # Whoever waits on after that is told of them again.
+            for future in futures:
+                self._watched().add(future)
+            raise
 
     def _tell(self, told: list[_Told], *changed: Run) -> None:
         """Tells sinks, and ends the runs that are over by that."""
@@ -497,4 +507,6 @@ def outcome(future: Future[Any]) -> tuple[Any, BaseException | None]:
     try:
         return future.result(), None
     except BaseException as error:
+        if is_interrupt(error):
+            raise
         return None, error

@@ -207,6 +207,12 @@ def wait_in_task(futures: list[_F], timeout: float | None = None) -> None:
         client.wait(futures, 1, timeout)
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this was raised here, for whoever waits, and not by a task: Ctrl-C, or the end of the
+    task that waits."""
+    return isinstance(error, KeyboardInterrupt) and error.__cause__ is None
+
+
 def _session(future: _F) -> Any:
     """The same for futures that one client can wait for together; none for those of other
     executors."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ._futures import call_on_loop, wait_in_task
+from ._futures import call_on_loop, is_interrupt
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,7 +108,7 @@ class Results(Iterator[T], Generic[T]):
             # What is before the one that failed, or is late, is to be had.
             self._futures.extendleft(reversed(chunk))
             del chunk
-            if _is_interrupt(error):
+            if is_interrupt(error):
                 raise
             return self._fetch_one()
         quick = time.monotonic() - began < _PATIENCE_S
@@ -131,19 +131,10 @@ class Results(Iterator[T], Generic[T]):
         return None if self._until is None else max(self._until - time.monotonic(), 0.0)
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether this was raised here, for whoever waits, and not by a task: Ctrl-C, or the end of the
-    task that waits."""
-    return isinstance(error, KeyboardInterrupt) and error.__cause__ is None
-
-
-async def until_ended(*futures: Future[Any]) -> None:
-    """Until one of these futures has ended, well or badly."""
+async def until_ended(future: Future[Any]) -> None:
+    """Until this future has ended, well or badly."""
     import asyncio
 
-    if futures[0].client._is_nested:
-        wait_in_task(list(futures))
-        return
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
@@ -151,6 +142,5 @@ async def until_ended(*futures: Future[Any]) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
-    if not all(call_on_loop(future, loop, wake) for future in futures):
-        return
-    await waiter
+    if call_on_loop(future, loop, wake):
+        await waiter

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ._map import until_ended
+from ._futures import call_on_loop, wait_in_task
 
 if TYPE_CHECKING:
+    import asyncio
+
     from . import _core
     from ._core import Future, Options
 
@@ -48,6 +50,7 @@ class Stream(Iterator[T], Generic[T]):
         self._items: deque[Future[Any]] = deque()
         self._given = 0
         self._is_over = False
+        self._at_end: _AtEnd | None = None
         self._make_room()
 
     def __repr__(self) -> str:
@@ -77,11 +80,33 @@ class Stream(Iterator[T], Generic[T]):
         if self._is_over:
             raise StopAsyncIteration
         item = self._items[0]
-        await until_ended(item, self._end)
+        if not item.done() and not self._end.done():
+            await self._until_ended(item)
         try:
             return self._take(item, None)
         except StopIteration:
             raise StopAsyncIteration from None
+
+    async def _until_ended(self, item: Future[T]) -> None:
+        """Until the item is there, or the task has ended."""
+        if item.client._is_nested:
+            wait_in_task([item, self._end])
+            return
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self._at_end is None or self._at_end.loop is not loop:
+            self._at_end = _AtEnd(loop)
+            if not call_on_loop(self._end, loop, self._at_end):
+                return
+        waiter: asyncio.Future[None] = loop.create_future()
+        waiting = self._at_end.waiting
+        waiting.add(waiter)
+        try:
+            if call_on_loop(item, loop, lambda _: _wake(waiter)):
+                await waiter
+        finally:
+            waiting.discard(waiter)
 
     def _take(self, item: Future[T], until: float | None) -> T:
         """The item, or what the task ended with: one of both is there."""
@@ -139,6 +164,26 @@ class Stream(Iterator[T], Generic[T]):
     def __del__(self) -> None:
         if hasattr(self, "_is_over"):
             self.close()
+
+
+class _AtEnd:
+    """Called once, in an event loop, when the task has ended: wakes those who wait for an item.
+    It does not keep the stream, which may be dropped meanwhile."""
+
+    __slots__ = ("loop", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: set[asyncio.Future[None]] = set()
+
+    def __call__(self, _: Future[Any]) -> None:
+        for waiter in self.waiting:
+            _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def open(
