@@ -2,13 +2,14 @@
 
 import os
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
 import manyhands as mh
 import pytest
 from conftest import LIMIT_S
-from manyhands import _environment
+from manyhands import _archive, _environment
 
 
 def package(directory, name, text="def f():\n    return 'packed'\n"):
@@ -64,6 +65,52 @@ def test_the_same_modules_make_the_same_archive(tmp_path):
     assert archives[0] != archives[1] and one == two
     with zipfile.ZipFile(archives[0]) as archive:
         assert archive.namelist() == ["packed/__init__.py", "packed/data.txt"]
+
+
+def test_an_archive_is_measured_before_a_file_is_read(tmp_path, monkeypatch):
+    made = package(tmp_path, "packed")
+    with (made / "data.txt").open("wb") as data:
+        data.truncate(_archive.LIMIT + 1)
+    monkeypatch.setattr(_archive, "_add", lambda *_: pytest.fail("a file was read"))
+    with pytest.raises(ValueError, match="MiB of files"):
+        _archive.pack([made])
+
+
+def test_a_file_that_grows_meanwhile_leaves_nothing_behind(tmp_path, monkeypatch):
+    made = package(tmp_path, "packed")
+    (made / "data.txt").write_bytes(bytes(3 << 20))
+    before = os.listdir(_archive._scratch())
+    monkeypatch.setattr(_archive, "LIMIT", 2 << 20)
+    monkeypatch.setattr(_archive, "sum", lambda _: 0, raising=False)
+    with pytest.raises(ValueError, match="may be sent"):
+        _archive.pack([made])
+    assert os.listdir(_archive._scratch()) == before
+
+
+def test_what_is_no_file_is_not_sent(tmp_path):
+    made = package(tmp_path, "packed")
+    os.mkfifo(made / "pipe")
+    (made / "nowhere").symlink_to(tmp_path / "nothing")
+    with zipfile.ZipFile(_archive.pack([made])) as archive:
+        assert archive.namelist() == ["packed/__init__.py", "packed/data.txt"]
+
+
+def test_archives_that_threads_make_at_one_time_are_their_own(tmp_path):
+    packed = {}
+
+    def pack(n):
+        packed[n] = _archive.pack([made[n]])
+
+    made = [package(tmp_path / str(n), f"packed_{n}") for n in range(8)]
+    threads = [threading.Thread(target=pack, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert len(set(packed.values())) == 8
+    for n, path in packed.items():
+        with zipfile.ZipFile(path) as archive:
+            assert archive.namelist()[0] == f"packed_{n}/__init__.py"
 
 
 def test_here_modules_are_on_the_path(tmp_path):

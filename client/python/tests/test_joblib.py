@@ -185,9 +185,6 @@ def test_scikit_learn(local):
     assert numpy.allclose(trees, forest)
 
 
-@pytest.mark.skipif(
-    "MANYHANDS_ALL_TESTS" not in os.environ, reason="minutes: set MANYHANDS_ALL_TESTS to run it"
-)
 def test_the_tests_of_joblib():
     done = subprocess.run(
         [sys.executable, str(CONFORMANCE / "joblib_parallel.py")],

@@ -154,6 +154,31 @@ def test_unfinished_lines_of_many_tasks_are_bounded():
     assert len(written) == _output.OPEN_LIMIT + 1
 
 
+def test_bars_of_many_tasks_are_bounded():
+    clock = [0.0]
+    lines, written = lines_of(now=lambda: clock[0])
+    for n in range(2 * _output.OPEN_LIMIT):
+        # Each leaves its bar as it is, without an end of line: nothing of it is left to be shown.
+        lines.add(str(n), n, "f", "stderr", b"\r100%")
+        for _ in range(2):
+            clock[0] += 10
+            lines.flush()
+    assert not lines._open and len(lines._drawn) <= _output.OPEN_LIMIT
+    assert len(written) == 2 * _output.OPEN_LIMIT
+
+
+def test_of_too_many_bars_the_oldest_is_shown_once_more():
+    lines, written = lines_of()
+    for n in range(_output.OPEN_LIMIT):
+        lines.add(str(n), n, "f", "stderr", b"\r 50%")
+    # One is known, and has nothing to show now.
+    del lines._open["1023", "stderr"]
+    lines.add("more", 5000, "f", "stderr", b"\r 60%")
+    assert written == [("stderr", "[f #0]  50%\n")]
+    lines.flush()
+    assert ("0", "stderr") not in lines._open and ("more", "stderr") in lines._open
+
+
 def test_bars_of_tqdm_are_moved_aside():
     tqdm = pytest.importorskip("tqdm")
     screen = io.StringIO()

@@ -14,6 +14,7 @@ import pytest
 from conftest import LIMIT_S, pass_gate
 from manyhands import Pool, _feeder
 from manyhands._feeder import Feeder, Items, Run
+from manyhands.pool import Unended
 
 CONFORMANCE = Path(__file__).parent / "conformance"
 
@@ -369,3 +370,79 @@ def test_the_tests_of_cpython():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert ", 0 failed" in done.stdout
+
+
+class Call:
+    """A call that has ended, or not."""
+
+    def __init__(self, *, is_done):
+        self._is_done = is_done
+
+    def done(self):
+        return self._is_done
+
+
+def test_calls_that_have_ended_are_not_kept():
+    calls = Unended()
+    running = [Call(is_done=False) for _ in range(10)]
+    for call in running:
+        calls.add(call)
+    for _ in range(100 * Unended.FEW):
+        calls.add(Call(is_done=True))
+    assert len(calls) <= Unended.FEW + 1
+    assert set(running) <= set(calls.take())
+    assert len(calls) == 0 and calls.take() == []
+
+
+def test_calls_that_begin_while_others_are_looked_for_are_kept():
+    calls = Unended()
+    late = Call(is_done=False)
+
+    class Curious(Call):
+        def done(self):
+            # Another thread, between what it looks at and what it forgets.
+            other = threading.Thread(target=lambda: (calls.add(late), calls.discard(first)))
+            other.start()
+            other.join(LIMIT_S)
+            assert not other.is_alive()
+            return True
+
+    first = Call(is_done=False)
+    calls.add(first)
+    for _ in range(Unended.FEW):
+        calls.add(Curious(is_done=True))
+    assert calls.take() == [late]
+
+
+def test_threads_may_begin_calls_at_one_time():
+    calls, errors = Unended(), []
+    running = [[Call(is_done=False) for _ in range(200)] for _ in range(4)]
+
+    def begin(mine):
+        try:
+            for call in mine:
+                calls.add(call)
+                ended = Call(is_done=True)
+                calls.add(ended)
+                calls.discard(ended)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=begin, args=(mine,)) for mine in running]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert not errors
+    assert {call for mine in running for call in mine} <= set(calls.take())
+
+
+def test_an_iterable_that_exits_ends_the_results(pool):
+    def items():
+        yield 1
+        raise SystemExit("enough")
+
+    results = pool.imap(square, items())
+    assert results.next(LIMIT_S) == 1
+    with pytest.raises(SystemExit, match="enough"):
+        results.next(LIMIT_S)
