@@ -50,7 +50,7 @@ class Pool:
     :param initializer: called with `initargs` in each executor before the first call of this pool
         that it runs. What it assigns to globals is seen by the functions of this pool. If it
         raises, so do the calls, and the next one tries again.
-    :param maxtasksperchild: after so many tasks an executor is replaced by a new process.
+    :param maxtasksperchild: accepted and checked; executors are not replaced.
     :param context: accepted; how executors are started is not a matter of the pool.
     :param client: the cluster to use. Without it: that of the `Client` that there is, or that
         ``MANYHANDS_ADDRESS`` names, or else one on this machine that belongs to the pool.
