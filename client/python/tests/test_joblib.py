@@ -185,6 +185,10 @@ def test_scikit_learn(local):
     assert numpy.allclose(trees, forest)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("MANYHANDS_ALL_TESTS"),
+    reason="joblib's own tests take minutes: set MANYHANDS_ALL_TESTS for them",
+)
 def test_the_tests_of_joblib():
     done = subprocess.run(
         [sys.executable, str(CONFORMANCE / "joblib_parallel.py")],
