@@ -250,6 +250,22 @@ def test_futures_arrive_as_values_wherever_they_are(client):
     assert future.result(LIMIT_S) == 8
 
 
+def test_values_that_are_large_have_futures_in_them_too(client):
+    futures = [client.submit(abs, -n) for n in range(10_000)]
+    nested = {"all": futures, "by tens": {n: futures[n::10] for n in range(10)}, "a": b"x" * 70_000}
+
+    def total(nested):
+        return sum(nested["all"]), sum(map(sum, nested["by tens"].values())), len(nested["a"])
+
+    expected = sum(range(10_000))
+    assert client.submit(sum, futures).result(LIMIT_S) == expected
+    assert client.submit(total, nested).result(LIMIT_S) == (expected, expected, 70_000)
+    one, more = client.submit(total, nested), client.submit(len, nested)
+    assert (one.result(LIMIT_S)[0], more.result(LIMIT_S)) == (expected, 3)
+    kept = client.get(client.put(nested))
+    assert kept["all"][7].result(LIMIT_S) == 7
+
+
 def test_arguments_may_be_futures_that_have_not_ended(client, gate):
     first = client.submit(pass_gate, gate, 20)
     last = client.submit(operator.add, first, client.submit(abs, -1))

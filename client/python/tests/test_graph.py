@@ -89,6 +89,13 @@ def test_futures_in_graphs(client):
     assert mh.compute(add.lazy(future, client.put(1)), client=client) == 5
 
 
+def test_nodes_in_values_that_are_large(client):
+    nodes = [add.lazy(n) for n in range(10_000)]
+    total = mh.delayed(lambda value: (sum(value["nodes"]), len(value["bytes"])))
+    node = total({"nodes": nodes, "bytes": b"x" * 70_000})
+    assert node.compute(client=client) == (sum(range(10_001)), 70_000)
+
+
 def test_options_of_a_task(client, gate):
     limited = add.options(time_limit=30, retries=2)
     assert limited(1) == 2 and limited.lazy(2).compute(client=client) == 3

@@ -250,15 +250,18 @@ fn append_encoded(
         into.value(codec, &bytes);
         return extras(target, into, met, arg.py());
     }
+    // The value holds the numbers that come next: those of what is in it, and then its own.
+    let is_shared = met.is_empty();
+    extras(target, into, met, arg.py())?;
     match target {
-        Target::Session(open) if met.is_empty() => {
+        Target::Session(open) if is_shared => {
             into.object(&*open.puts.put(open, arg, codec, pieces)?);
         }
         // It names inputs of this call: no other call can use it.
         Target::Session(open) => into.object(&open.put(arg.py(), codec, &portable(pieces), &[])?),
         Target::Node => into.large(&Large::new(codec, portable(pieces), &[])),
     }
-    extras(target, into, met, arg.py())
+    Ok(())
 }
 
 /// Futures and nodes inside of an argument: each is an input, and the value holds its number.
