@@ -92,3 +92,33 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(client.submit(abs, -2).result())
 """)
     assert done.stdout == "1\n5\n2\n"
+
+
+def test_a_client_closes_though_a_process_that_was_forked_lives_on(script):
+    done = script("""
+import manyhands as mh
+import multiprocessing
+client = mh.Client(workers=1)
+client.submit(abs, -1).result()
+# Its server has a copy of every socket of the cluster.
+with multiprocessing.get_context("fork").Manager() as manager:
+    client.close()
+    print(manager.list("ab"))
+""")
+    assert done.stdout == "['a', 'b']\n"
+
+
+def test_a_program_that_is_killed_leaves_no_executor_though_one_that_it_forked_lives_on():
+    program = """
+import manyhands as mh
+import os, select, signal, sys
+client = mh.Client(workers=1)
+executor = os.pidfd_open(client.submit(os.getpid).result())
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+ended, _, _ = select.select([executor], [], [], float(sys.argv[1]))
+print("ended" if ended else "lives")
+"""
+    command = [sys.executable, "-c", program, str(LIMIT_S)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=2 * LIMIT_S)
+    assert done.returncode == -signal.SIGKILL and done.stdout == "ended\n"

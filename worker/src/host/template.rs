@@ -10,7 +10,9 @@ use manyhands_executor::process::{FromTemplate, PACKET_LIMIT, ToTemplate};
 use manyhands_proto::Time;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair,
+};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Program;
@@ -174,8 +176,11 @@ impl Template {
 
 impl Drop for Template {
     fn drop(&mut self) {
-        // The end of its socket makes it kill all its descendants and then end.
-        self.socket = None;
+        // The end of its socket makes it kill all its descendants and then end. To close it is not
+        // enough: a process that the user's program has forked has a copy of it.
+        if let Some(socket) = self.socket.take() {
+            let _ = shutdown(&socket, Shutdown::Both);
+        }
         let lives = matches!(self.process.try_wait(), Ok(None));
         if lives && !self.program.is_own() && !self.answered {
             // What is no template does not know of that.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group};
 
 use super::child::{become_executor, exit};
 use super::listing::{self, LIST_VARIABLE};
@@ -65,6 +65,9 @@ pub(super) struct Template<F> {
     forking: F,
     pid: Pid,
     socket: OwnedFd,
+    /// The worker's process, where the kernel can tell its end. The socket does so too, unless the
+    /// worker has forked a process, which has a copy of the other end of it.
+    worker: Option<OwnedFd>,
     deaths: OwnedFd,
     executors: HashMap<i32, u32>,
     pids: HashMap<u32, Pid>,
@@ -96,8 +99,10 @@ impl<F: Forking> Template<F> {
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         let deaths = watch_children()?;
         let pid = rustix::process::getpid();
+        let worker = rustix::process::getppid()
+            .and_then(|worker| rustix::process::pidfd_open(worker, PidfdFlags::empty()).ok());
         let (executors, pids) = (HashMap::new(), HashMap::new());
-        Ok(Template { forking, pid, socket, deaths, executors, pids })
+        Ok(Template { forking, pid, socket, worker, deaths, executors, pids })
     }
 
     /// Forks executors until the worker is gone, and ends them all then.
@@ -106,13 +111,15 @@ impl<F: Forking> Template<F> {
             let mut sources = [
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::new(&self.deaths, PollFlags::IN),
+                PollFd::new(self.worker.as_ref().unwrap_or(&self.deaths), PollFlags::IN),
             ];
             match poll(&mut sources, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return self.end(),
             }
-            let [socket, deaths] = sources.map(|source| !source.revents().is_empty());
-            if deaths && self.reap().is_err() || socket && !self.obey() {
+            let [socket, deaths, worker] = sources.map(|source| !source.revents().is_empty());
+            let orphaned = worker && self.worker.is_some();
+            if orphaned || deaths && self.reap().is_err() || socket && !self.obey() {
                 return self.end();
             }
         }
@@ -182,6 +189,9 @@ impl<F: Forking> Template<F> {
         unsafe {
             libc::close(self.socket.as_raw_fd());
             libc::close(self.deaths.as_raw_fd());
+            if let Some(worker) = &self.worker {
+                libc::close(worker.as_raw_fd());
+            }
         }
         self.forking.become_executor(inheritance, template)
     }
