@@ -8,6 +8,7 @@ from pathlib import Path
 
 import manyhands as mh
 import pytest
+from conftest import LIMIT_S
 
 dask = pytest.importorskip("dask")
 np = pytest.importorskip("numpy")
@@ -381,7 +382,10 @@ def test_a_part_of_dasks_own_tests(file):
     here = Path(__file__).parent / "conformance_dask"
     command = [sys.executable, str(here / "run"), "--schedulers", "manyhands"]
     done = subprocess.run(
-        [*command, "--files", file, "-k", PART[file]], capture_output=True, text=True
+        [*command, "--files", file, "-k", PART[file]],
+        capture_output=True,
+        text=True,
+        timeout=20 * LIMIT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -1,5 +1,6 @@
 """What executors are set up with."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -166,3 +167,59 @@ def test_clients_with_different_environments(begin):
     with begin(env={"WHO": "one"}) as one, begin(env={"WHO": "two"}) as two:
         assert one.submit(os.getenv, "WHO").result(LIMIT_S) == "one"
         assert two.submit(os.getenv, "WHO").result(LIMIT_S) == "two"
+
+
+def test_what_is_sent_is_what_each_client_has(begin, tmp_path):
+    large = os.urandom(2 << 20)
+
+    def use():
+        import importlib.resources
+
+        import sent_for_tasks
+
+        data = importlib.resources.files(sent_for_tasks) / "data.txt"
+        return sent_for_tasks.f(), data.read_bytes() == large
+
+    clients = {}
+    with contextlib.ExitStack() as open_clients:
+        for version in ("one", "two"):
+            text = f"def f():\n    return {version!r}\n"
+            made = package(tmp_path / version, "sent_for_tasks", text)
+            (made / "data.txt").write_bytes(large if version == "one" else b"other")
+            clients[version] = open_clients.enter_context(begin(py_modules=[made]))
+        # Both are open: neither has the other's.
+        assert clients["two"].submit(use).result(LIMIT_S) == ("two", False)
+        assert clients["one"].submit(use).result(LIMIT_S) == ("one", True)
+        assert clients["two"].submit(use).result(LIMIT_S) == ("two", False)
+
+
+OTHER_PYTHON = """
+import manyhands._codec, manyhands._run
+manyhands._codec.PYTHON = manyhands._run.PYTHON = "3.99"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "version"),
+    [
+        ("import cloudpickle; cloudpickle.__version__ = '0.9.8'", "cloudpickle 0.9.8"),
+        (OTHER_PYTHON, "Python 3.99"),
+    ],
+)
+def test_a_function_that_other_versions_have_pickled_is_refused(begin, tmp_path, change, version):
+    """The executors are made to be of another version."""
+    (tmp_path / "of_other_versions.py").write_text(change)
+    others = begin(py_modules=[tmp_path / "of_other_versions.py"], preload=["of_other_versions"])
+    with others as client:
+        refused = [client.submit(lambda: "by value").exception(LIMIT_S)]
+        with mh.Pool(client=client) as pool, pytest.raises(mh.TaskError) as in_a_pool:
+            pool.map(lambda x: x, range(2))
+        refused.append(in_a_pool.value)
+        if change is OTHER_PYTHON:
+            refused.append(client.submit(max, [1, 2], key=lambda x: -x).exception(LIMIT_S))
+        # Both sides find this one by its name.
+        assert client.submit(abs, -1).result(LIMIT_S) == 1
+    here = f"written by Python {sys.version_info.major}.{sys.version_info.minor}"
+    for error in refused:
+        assert here in str(error) and version in str(error)
+        assert "install the same there" in str(error)

@@ -1,6 +1,7 @@
 """The backend of joblib: what `Parallel` and scikit-learn do on it."""
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -113,7 +114,7 @@ def test_an_error_ends_the_rest(parallel, gate):
 
 
 def test_what_cannot_be_pickled_fails(parallel):
-    with pytest.raises(TypeError, match="lock"):
+    with pytest.raises(pickle.PicklingError, match=r"the task to send.*lock"):
         parallel()(delayed(square)(threading.Lock()) for _ in range(3))
 
 

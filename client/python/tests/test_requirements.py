@@ -5,22 +5,30 @@ import zipfile
 
 import manyhands as mh
 import pytest
-from conftest import LIMIT_S
+from conftest import LIMIT_S, cluster
 
 INSTALL_LIMIT_S = 4 * LIMIT_S
 """How long an installation may take: it makes a virtual environment."""
 
 
+@pytest.fixture(autouse=True)
+def index(tmp_path, monkeypatch):
+    """A directory is where pip looks for packages; workers that are started now know that."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    (tmp_path / "index").mkdir()
+    return tmp_path / "index"
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Where a local cluster installs what is required; no index is asked."""
+    """Where a local cluster installs what is required."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
     return tmp_path / "cache" / "manyhands" / "python"
 
 
 @pytest.fixture
-def wheel(tmp_path):
+def wheel(index):
     """A package that can be installed: one module that says where it lies."""
     info = "required_by_tasks-1.0.dist-info"
     files = {
@@ -30,7 +38,7 @@ def wheel(tmp_path):
     }
     record = f"{info}/RECORD"
     files[record] = "".join(f"{name},,\n" for name in [*files, record])
-    path = tmp_path / "required_by_tasks-1.0-py3-none-any.whl"
+    path = index / "required_by_tasks-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in files.items():
             archive.writestr(name, text)
@@ -59,6 +67,17 @@ def test_a_requirement_is_installed_once_and_for_tasks_alone(cache, wheel):
         assert client.submit(where).result(LIMIT_S) == first
     assert environments(cache) == [environment]
     assert (environment / "done").stat().st_mtime_ns == made, "it was made again"
+
+
+@pytest.mark.usefixtures("wheel")
+def test_workers_elsewhere_install_from_their_index(tmp_path):
+    with (
+        cluster(tmp_path) as address,
+        mh.Client(address, requirements=["required-by-tasks>=1,<2"]) as client,
+    ):
+        found = client.submit(where).result(INSTALL_LIMIT_S)
+    [environment] = environments(tmp_path / "manyhands" / "python")
+    assert found.startswith(f"{environment}/")
 
 
 def test_a_requirement_that_is_nowhere_fails_the_task_and_leaves_nothing(cache):

@@ -6,14 +6,16 @@ import. `Full` is cloudpickle's, which writes those by value. Both take large bu
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Iterator
-from types import CellType, FunctionType
+from collections.abc import Callable, Iterator
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
 
 from . import _core
+from ._code import PYTHON
 
 TRIES = 2_000
 """Parts of a value that are tried one by one to find the one which cannot be pickled."""
@@ -53,7 +55,20 @@ class Full(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is memoryview:
             return reduce_view(obj)
+        if type(obj) is CodeType:
+            return (_of_version, (PYTHON, *self.dispatch_table[CodeType](obj)))
         return super().reducer_override(obj)
+
+
+def _of_version(python: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
+    """The code of a function in a value. That of another version of Python would crash this one."""
+    if python == PYTHON:
+        return make(*parts)
+    raise ValueError(
+        f"there is a function in it that was written by Python {python}, and "
+        f"{os.uname().nodename} has Python {PYTHON}: install the same there, or put the function "
+        "into a module that both sides can import"
+    )
 
 
 def reduce_view(view: memoryview) -> tuple[Any, ...]:

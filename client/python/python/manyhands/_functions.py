@@ -66,7 +66,7 @@ def describe(function: Callable[..., Any], remote: bool | None = None) -> Descri
     body = _pickled(target, name)
     as_object = getattr(type(target), "travels_as_object", False)
     if as_object or len(body) > CODE_LIMIT - 64 or _is_crowded(target):
-        return name, _code(BY_REFERENCE, _CALL), kind, body
+        return name, _code(BY_REFERENCE, _CALL, is_pickled=True), kind, body
     return name, _code(BY_VALUE, body), kind, None
 
 
@@ -269,13 +269,13 @@ def _variables(function: Callable[..., Any]) -> Iterable[tuple[str, object]]:
     yield from (("a default argument", v) for v in function.__defaults__ or ())
 
 
-def _code(kind: int, payload: bytes | str) -> bytes:
-    """`FunctionSpec.code`, as `_code` tells. The versions are compared where a function is
-    unpickled."""
-    if kind == BY_REFERENCE:
-        versions = _text("") + _text("")
-    else:
+def _code(kind: int, payload: bytes | str, *, is_pickled: bool = False) -> bytes:
+    """`FunctionSpec.code`, as `_code` tells. The versions are compared before a function is
+    unpickled, whether it `is_pickled` here or in an object beside."""
+    if kind == BY_VALUE or is_pickled:
         versions = _text(PYTHON) + _text(cloudpickle().__version__)
+    else:
+        versions = _text("") + _text("")
     packed = _binary(payload) if isinstance(payload, bytes) else _text(payload)
     return b"\x95" + bytes([kind]) + packed + versions + bytes([PICKLED])
 

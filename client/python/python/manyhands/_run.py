@@ -46,10 +46,11 @@ def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool, bo
     to be called comes as its first argument, whether its result is for another language, and
     whether it is a generator function."""
     kind, payload, python, pickled_by, result = code
+    if pickled_by:
+        _compare(name, python, pickled_by)
     if kind == BY_REFERENCE:
         function = _find(payload)
     elif kind == BY_VALUE:
-        _compare(name, python, pickled_by)
         function = cloudpickle.loads(payload)
     else:
         raise ValueError(f"it was written by another version of manyhands (kind {kind})")
@@ -75,8 +76,8 @@ def _compare(name: str, python: str, pickled_by: str) -> None:
         return
     raise ValueError(
         f"{name} was written by Python {python} with cloudpickle {pickled_by}, and "
-        f"{platform.node()} has {PYTHON} with {cloudpickle.__version__}: install the same there, "
-        "or put the function into a module that both sides can import"
+        f"{platform.node()} has Python {PYTHON} with cloudpickle {cloudpickle.__version__}: "
+        "install the same there, or put the function into a module that both sides can import"
     )
 
 

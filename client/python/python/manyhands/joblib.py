@@ -26,6 +26,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -271,7 +272,7 @@ class _Batches:
             try:
                 future = self._submit(self._call, *self._before, self._portable(batch.calls))
             except Exception as error:
-                batch.failed(error)
+                batch.failed(_as_of_loky(error))
                 self._ended(batch)
                 continue
             batch.began(future)
@@ -308,6 +309,16 @@ class _Batches:
         if self._client.is_local and (file := _backing_file(value)) is not None:
             return file
         return self._placed.future(value)
+
+
+def _as_of_loky(error: Exception) -> Exception:
+    """The error of a batch that cannot be submitted, with the type and the words of joblib's
+    default backend, which programs know."""
+    if not isinstance(error, TypeError | PicklingError):
+        return error
+    known = PicklingError(f"Could not pickle the task to send to the workers: {error}")
+    known.__cause__ = error
+    return known
 
 
 class _Placed:

@@ -1,8 +1,10 @@
 """A plugin of pytest: what Dask's tests compute runs on the scheduler `DASK_TESTS_SCHEDULER`.
 
-Tests that name a scheduler themselves keep theirs.
+So does what they compare with `assert_eq`, which computes on Dask's synchronous scheduler unless it
+is told otherwise. Tests that name a scheduler themselves keep theirs.
 """
 
+import importlib
 import os
 
 import dask
@@ -12,6 +14,11 @@ NAME = os.environ.get("DASK_TESTS_SCHEDULER", "manyhands")
 
 if NAME == "manyhands":
     import manyhands.dask
+
+for collection in ("array", "bag", "dataframe"):
+    compare = importlib.import_module(f"dask.{collection}.utils").assert_eq
+    assert "sync" in compare.__defaults__
+    compare.__defaults__ = tuple(NAME if d == "sync" else d for d in compare.__defaults__)
 
 
 def pytest_addoption(parser):
