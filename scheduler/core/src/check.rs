@@ -49,7 +49,7 @@ impl Core {
         self.check_streams();
         let mut named = FxHashMap::default();
         for (_, session) in self.sessions.iter() {
-            session.functions.iter().for_each(|f| *named.entry(*f).or_default() += 1);
+            session.functions.iter().flatten().for_each(|f| *named.entry(*f).or_default() += 1);
         }
         self.functions.check(&named);
         self.check_jobs();

@@ -202,17 +202,17 @@ impl Core {
             return self.refuse(session, reason, out);
         }
         let first = first_slot as usize;
+        let slots = &mut self.sessions[session].functions;
+        // What was refused before these has a slot all the same.
+        slots.resize(slots.len().max(first + functions.len()), None);
         for (i, spec) in functions.into_iter().enumerate() {
             self.sessions[session].function_bytes += weight(&spec);
             let function = self.functions.intern(spec);
-            let slots = &mut self.sessions[session].functions;
-            if let Some(slot) = slots.get_mut(first + i) {
-                let before = std::mem::replace(slot, function);
+            let before = self.sessions[session].functions[first + i].replace(function);
+            if let Some(before) = before {
                 let bytes = weight(&self.functions.get(before).spec);
                 self.sessions[session].function_bytes -= bytes;
                 self.functions.release(before);
-            } else {
-                slots.push(function);
             }
         }
         self.sweep_functions();
@@ -225,11 +225,7 @@ impl Core {
         first_slot: u32,
         functions: &[FunctionSpec],
     ) -> Result<(), String> {
-        let (known, first) = (self.sessions[session].functions.len(), first_slot as usize);
-        if first > known {
-            return Err(format!("functions from slot {first_slot} on: slots are given in order"));
-        }
-        if functions.len() > FUNCTION_LIMIT - first.min(FUNCTION_LIMIT) {
+        if functions.len() > FUNCTION_LIMIT.saturating_sub(first_slot as usize) {
             return Err(format!(
                 "a session may describe {FUNCTION_LIMIT} functions: put what they differ in as \
                  arguments, and call one function with them"
@@ -248,7 +244,8 @@ impl Core {
 
     /// A session names no functions any more.
     pub(crate) fn release_functions(&mut self, session: SessionIdx) {
-        for function in std::mem::take(&mut self.sessions[session].functions) {
+        for function in std::mem::take(&mut self.sessions[session].functions).into_iter().flatten()
+        {
             self.functions.release(function);
         }
         self.sweep_functions();

@@ -136,7 +136,7 @@ impl Core {
         let able = self.sessions.iter().filter(|(index, session)| {
             session.client().is_some()
                 && !but.contains(index)
-                && session.functions.iter().any(|function| {
+                && session.functions.iter().flatten().any(|function| {
                     match &self.functions.get(*function).spec.runtime {
                         Runtime::Rust { program: own } => *own == program,
                         Runtime::Python(environment) => environment.archive == program,

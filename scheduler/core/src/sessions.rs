@@ -31,8 +31,8 @@ pub(crate) struct Session {
     pub(crate) lane: Lane,
     /// How deep its tasks are: 0 for those of clients, one more than its own for those of a task.
     pub(crate) depth: u16,
-    /// The session's slots for functions.
-    pub(crate) functions: Vec<FnIdx>,
+    /// The session's slots for functions. Nothing is in those whose description was refused.
+    pub(crate) functions: Vec<Option<FnIdx>>,
     /// Bytes that those took when they were described.
     pub(crate) function_bytes: u64,
     /// Objects that it came to hold or want. Some it has let go of since.
@@ -58,6 +58,11 @@ impl Session {
             Speaker::Client(session) => Some(session),
             Speaker::Task(_) => None,
         }
+    }
+
+    /// The function of a slot, if one was described for it.
+    pub(crate) fn function(&self, slot: u32) -> Option<FnIdx> {
+        *self.functions.get(slot as usize)?
     }
 
     pub(crate) fn new(speaker: Speaker, lane: Lane, depth: u16) -> Session {

@@ -73,8 +73,8 @@ impl Core {
                  and give the task what that returns"
             ));
         }
-        let functions = self.sessions[session].functions.len() as u32;
-        if let Some(row) = batch.rows.iter().find(|row| row.function >= functions) {
+        let owner = &self.sessions[session];
+        if let Some(row) = batch.rows.iter().find(|row| owner.function(row.function).is_none()) {
             return Err(format!("the session has not described its function {}", row.function));
         }
         let last = batch.first_seq.checked_add(batch.rows.len() as u64);
@@ -95,11 +95,11 @@ impl Core {
         for (id, row, _, args) in batch.rows_with_parts() {
             let Some(task) = self.lanes.get(lane, id.seq) else { continue };
             let record = &self.tasks[task];
-            let function = self.sessions[session].functions[row.function as usize];
+            let function = self.sessions[session].function(row.function);
             let args = &batch.args[args.start as usize..args.end as usize];
             // What a task that nobody can need again was made of is forgotten.
             let forgotten = record.flags.has(Flags::HOLLOW);
-            if record.function != function || !forgotten && self.args_of(record) != args {
+            if Some(record.function) != function || !forgotten && self.args_of(record) != args {
                 let name = self.functions.name(record.function);
                 return Err(format!(
                     "the task that submits was tried again, and what it submitted as {id} the first \
@@ -170,7 +170,7 @@ impl Core {
             seq,
             order: order(named.priority, owner.depth, self.rank(row.rank)),
             lane: resolved.lane,
-            function: owner.functions[row.function as usize],
+            function: owner.function(row.function).expect("the batch was checked"),
             options,
             args: Args { blob: resolved.blob, start: args.start, end: args.end },
             attempts: 0,

@@ -85,6 +85,27 @@ fn a_session_may_not_describe_without_end() {
 }
 
 #[test]
+fn what_was_refused_leaves_later_functions_in_step() {
+    let mut bench = Bench::new(&[1]);
+    let describe = |bench: &mut Bench, first_slot, spec| {
+        bench.client(1, FromClient::Functions { first_slot, functions: vec![spec] });
+        refusals(&bench.round()).join("; ")
+    };
+    assert_ne!(describe(&mut bench, 3, python(3, CODE_LIMIT + 1)), "");
+    assert_eq!(describe(&mut bench, 4, python(4, 8)), "");
+    bench.submit(1, batch(1, 0).task(HELD, &[]).function(4));
+    assert_eq!(described(&bench.round())[0].1, "python_4");
+    bench.submit(1, batch(1, 1).task(HELD, &[]).function(3));
+    let words = refusals(&bench.round()).join("; ");
+    assert!(words.contains("not described its function 3"), "{words}");
+    let limit = 1 << 16;
+    assert_eq!(describe(&mut bench, limit - 1, python(5, 8)), "");
+    let words = describe(&mut bench, limit, python(6, 8));
+    assert!(words.contains("65536 functions"), "{words}");
+    assert_ne!(describe(&mut bench, u32::MAX, python(7, 8)), "");
+}
+
+#[test]
 fn functions_go_with_their_sessions_and_their_slots_are_used_again() {
     let mut bench = Bench::new(&[1]);
     let kept = python(1, CODE_LIMIT);
