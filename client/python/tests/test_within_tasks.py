@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 
 import manyhands as mh
@@ -98,6 +99,24 @@ def test_a_task_waits(client, way):
 def test_a_task_waits_where_there_is_one_executor():
     with mh.Client("local", workers=1) as client:
         assert [client.submit(way).result(LIMIT_S) for way in WAYS] == [[0, 1, 2]] * len(WAYS)
+
+
+def test_a_limit_of_frames_that_a_task_sets_is_not_that_of_the_task_it_runs_on():
+    def nest(depth):
+        """How the limit of the task below differs before and after."""
+        if depth == 0:
+            sys.setrecursionlimit(600)
+            return []
+        before = sys.getrecursionlimit()
+        found = mh.current().submit(nest, depth - 1).result()
+        return [*found, (before, sys.getrecursionlimit())]
+
+    with mh.Client("local", workers=1) as client:
+        found = client.submit(nest, 8).result(LIMIT_S)
+    assert len(found) == 8
+    # Past four processes for a slot, tasks run on top of others.
+    assert max(before for before, _ in found) > min(before for before, _ in found)
+    assert all(before == after for before, after in found)
 
 
 def in_a_thread(call):

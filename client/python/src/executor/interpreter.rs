@@ -1,7 +1,7 @@
 //! The interpreter as a runtime of executors.
 //!
-//! The main thread runs tasks, and holds the GIL but while it sleeps or waits: threads that tasks have
-//! started run then, and whenever Python lets them.
+//! The main thread runs tasks, and holds the GIL but while it sleeps or waits: threads that tasks
+//! have started run then, and whenever Python lets them.
 
 use std::ffi::CStr;
 
@@ -110,29 +110,37 @@ thread_local! {
 
 /// Room for the frames of a task: one that runs on top of another has as much as that had.
 struct Room {
-    nested: bool,
+    /// The limit of the task below, if there is one.
+    below: Option<i32>,
 }
 
 impl Room {
     fn new() -> Room {
-        let nested = DEPTH.replace(DEPTH.get() + 1) > 0;
-        if nested {
-            Room::widen(FRAMES);
+        let is_nested = DEPTH.replace(DEPTH.get() + 1) > 0;
+        let below = is_nested.then(Room::limit);
+        if let Some(below) = below {
+            Room::set_limit(below.saturating_add(FRAMES));
         }
-        Room { nested }
+        Room { below }
     }
 
-    fn widen(by: i32) {
-        // SAFETY: sets a limit of the interpreter, whose lock is held.
-        unsafe { ffi::Py_SetRecursionLimit(ffi::Py_GetRecursionLimit().saturating_add(by)) }
+    fn limit() -> i32 {
+        // SAFETY: reads a setting of the interpreter, whose lock is held.
+        unsafe { ffi::Py_GetRecursionLimit() }
+    }
+
+    fn set_limit(limit: i32) {
+        // SAFETY: changes a setting of the interpreter, whose lock is held.
+        unsafe { ffi::Py_SetRecursionLimit(limit) }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
-        if self.nested {
-            Room::widen(-FRAMES);
+        if let Some(below) = self.below {
+            // The task may have set another limit: the one below it has no less than before.
+            Room::set_limit(Room::limit().saturating_sub(FRAMES).max(below));
         }
     }
 }
