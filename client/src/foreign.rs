@@ -95,8 +95,8 @@ pub fn stats(nodes: &[(Node, u32)]) -> Stats {
 }
 
 impl Client {
-    /// What runs the described functions of this client's session from now on. Within a task that is
-    /// the task's own runtime, unless this says otherwise.
+    /// What runs the described functions of this client's session from now on. Within a task that
+    /// is the task's own runtime, unless this says otherwise.
     pub fn set_runtime(&self, runtime: Runtime) {
         self.session.set_runtime(runtime);
     }
@@ -168,9 +168,9 @@ impl Client {
         Ok(references.into_iter().map(Object::of).collect())
     }
 
-    /// As [`Client::submit_nodes`], to run in the order of these nodes where tasks are free to choose.
-    /// It must have all nodes of the graph, each after those that it needs; otherwise the order is
-    /// that of `submit_nodes`.
+    /// As [`Client::submit_nodes`], to run in the order of these nodes where tasks are free to
+    /// choose. It must have all nodes of the graph, each after those that it needs; otherwise the
+    /// order is that of `submit_nodes`.
     pub fn submit_nodes_in_order(
         &self,
         nodes: &[(Node, u32)],
@@ -186,8 +186,9 @@ impl Client {
         Ok(sent.into_iter().map(Object::of).collect())
     }
 
-    /// Puts an encoded value, written where it is to lie with one copy. `contains` are the objects
-    /// that it holds references to.
+    /// Puts an encoded value. Where the store is in this process, its pieces are written to where
+    /// they are to lie; for another cluster they are joined in memory, and sent from there.
+    /// `contains` are the objects that the value holds references to.
     pub fn put_pieces(
         &self,
         codec: Codec,
@@ -249,7 +250,8 @@ impl Client {
         Object::of(self.session.adopt(id, false))
     }
 
-    /// As [`Client::adopt`], found in what the running task was given: the cluster keeps that alive.
+    /// As [`Client::adopt`], found in what the running task was given: the cluster keeps that
+    /// alive.
     pub fn borrow(&self, id: ObjectId) -> Object {
         Object::of(self.session.adopt(id, true))
     }
@@ -300,8 +302,8 @@ pub(crate) fn joined(pieces: &[&[u8]]) -> Bytes {
 /// A client of the running task's job: see [`current`](crate::current).
 pub use crate::nested::current;
 
-/// The part of a running task in which it may use [`current`]. A runtime makes one before it calls the
-/// task's function, says [`TaskScope::retire`] when that has returned, and drops it at the end.
+/// The part of a running task in which it may use [`current`]. A runtime makes one before it calls
+/// the task's function, says [`TaskScope::retire`] when that has returned, and drops it at the end.
 pub struct TaskScope {
     _end: crate::nested::EndOfTask,
 }

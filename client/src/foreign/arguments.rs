@@ -13,8 +13,7 @@ use crate::args::{self, Args, Source};
 /// Where a small value is written.
 pub type ValueBytes = SmallVec<[u8; 32]>;
 
-/// A value in several pieces, each of which keeps its memory alive. What is large is copied once,
-/// to where it is to lie.
+/// A value in several pieces, each of which keeps its memory alive.
 #[derive(Clone, Debug, Default)]
 pub struct Pieces {
     pieces: Vec<Bytes>,
@@ -45,8 +44,8 @@ impl Pieces {
     }
 }
 
-/// An argument that does not travel with its call: it is put once in each session that a call with it
-/// is submitted to. Cheap to clone.
+/// An argument that does not travel with its call: it is put once in each session that a call with
+/// it is submitted to. Cheap to clone.
 #[derive(Clone)]
 pub struct Large(Arc<args::Large>);
 
@@ -70,8 +69,8 @@ impl Arguments {
         self.args.encoded(codec, bytes, Vec::new());
     }
 
-    /// Appends a value that `encode` writes behind what is there, and tells the codec of; if it gives
-    /// `None`, or fails, nothing is appended. Whether something was.
+    /// Appends a value that `encode` writes behind what is there, and tells the codec of; if it
+    /// gives `None`, or fails, nothing is appended. Whether something was.
     pub fn value_with<E>(
         &mut self,
         encode: impl FnOnce(&mut ValueBytes) -> Result<Option<Codec>, E>,
@@ -119,8 +118,8 @@ impl Arguments {
         self.args.source(Source::Lazy(node.0.clone(), index));
     }
 
-    /// An object that an argument refers to by the number that this gives: the task needs it, and its
-    /// executor finds it as the input with that number.
+    /// An object that an argument refers to by the number that this gives: the task needs it, and
+    /// its executor finds it as the input with that number.
     pub fn extra_object(&mut self, object: &Object) -> u32 {
         self.extra(Source::Handle(object.to_reference()))
     }
@@ -135,8 +134,8 @@ impl Arguments {
         self.args.sources.len() as u32 - 1
     }
 
-    /// Whether submitting them may take long: a graph goes with them, or a value has to be put. What
-    /// else is submitted while [`Client::has_room`](crate::Client::has_room) waits for nobody.
+    /// Whether submitting them may take long: a graph goes with them, or a value has to be put.
+    /// What else is submitted while [`Client::has_room`](crate::Client::has_room) waits for nobody.
     pub fn may_wait(&self) -> bool {
         let waits = |source: &Source| matches!(source, Source::Lazy(..) | Source::Large(_));
         self.args.sources.iter().any(waits)

@@ -27,8 +27,8 @@ impl Function {
         Function::of(name, code, None)
     }
 
-    /// As [`Function::described`], made by a runtime of its own; one of Python by the session's, if that
-    /// is Python too.
+    /// As [`Function::described`], made by a runtime of its own; one of Python by the session's, if
+    /// that is Python too.
     pub(crate) fn of_runtime(name: &str, code: Bytes, runtime: Runtime) -> Function {
         Function::of(name, code, Some(runtime))
     }

@@ -97,8 +97,8 @@ impl Object {
         }
     }
 
-    /// Nothing is done with it any more, not even freed: for a process that was forked and has a copy
-    /// of its parent's.
+    /// Nothing is done with it any more, not even freed: for a process that was forked and has a
+    /// copy of its parent's.
     pub fn forget(&self) {
         self.state.store(FORGOTTEN, Ordering::Release);
     }

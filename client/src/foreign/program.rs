@@ -1,4 +1,5 @@
-//! Files that functions need: Rust programs, whose tasks are called by name, and archives of modules.
+//! Files that functions need: Rust programs, whose tasks are called by name, and archives of
+//! modules.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,8 +12,8 @@ use super::Function;
 use crate::client::Client;
 use crate::error::Error;
 
-/// A file that functions need, named by the hash of its content. It must stay where it is as long as
-/// workers may ask for it.
+/// A file that functions need, named by the hash of its content. It must stay where it is as long
+/// as workers may ask for it.
 #[derive(Clone, Debug)]
 pub struct Program {
     hash: u128,
@@ -21,8 +22,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// A Rust program with tasks of its own, which is asked for their names: it is started once, and
-    /// ends before its `main`. Fails if it cannot be read, or has no tasks.
+    /// A Rust program with tasks of its own, which is asked for their names: it is started once,
+    /// and ends before its `main`. Fails if it cannot be read, or has no tasks.
     pub fn rust(path: impl AsRef<Path>) -> Result<Program, Error> {
         let mut program = Program::of_file(path)?;
         program.tasks = list(&program.path).map_err(|message| program.unusable(message))?;
@@ -53,8 +54,8 @@ impl Program {
         self.tasks.iter().map(|(name, _)| name.as_str())
     }
 
-    /// One of its tasks, by the path of the function, or by the end of that where only one ends so. Its
-    /// arguments and results are plain data, as MessagePack.
+    /// One of its tasks, by the path of the function, or by the end of that where only one ends so.
+    /// Its arguments and results are plain data, as MessagePack.
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         let exact = self.tasks.iter().find(|(full, _)| full == name);
         let mut ends = self.tasks.iter().filter(|(full, _)| {
@@ -78,7 +79,8 @@ impl Program {
     }
 }
 
-/// Starts a program so that it lists its tasks. One that would not do that, but run, is not started.
+/// Starts a program so that it lists its tasks. One that would not do that, but run, is not
+/// started.
 fn list(path: &Path) -> Result<Vec<(String, FunctionId)>, String> {
     let none = || "it is no program with tasks of manyhands".to_owned();
     let content = std::fs::read(path).map_err(|error| error.to_string())?;
@@ -105,8 +107,8 @@ fn contains(content: &[u8], text: &[u8]) -> bool {
 }
 
 impl Client {
-    /// Brings a program to those workers that are given tasks of its functions. To be called before the
-    /// first of them is submitted.
+    /// Brings a program to those workers that are given tasks of its functions. To be called before
+    /// the first of them is submitted.
     pub fn offer(&self, program: &Program) -> Result<(), Error> {
         let offered = self.session.connection.offer_program(program.hash, &program.path);
         offered.map_err(|message| program.unusable(message))

@@ -51,7 +51,8 @@ impl Watch {
     }
 
     /// What has come since the last call, in order. Waits for the first, not longer than until the
-    /// deadline; then, and after [`Watch::close`], there is nothing. Fails when the session is over.
+    /// deadline; then, and after [`Watch::close`], there is nothing. Fails when the session is
+    /// over.
     pub fn next(&self, deadline: Option<Instant>) -> Result<Vec<u64>, Error> {
         let pending = || self.watched().keys().copied().collect();
         let came = self.session.next_done(&self.order, &pending, deadline)?;
