@@ -1,4 +1,4 @@
-//! A value as a list of places in memory, so that it can be written with one copy.
+//! A value as a list of places in memory: what it is made of is not copied before it is written.
 
 use std::ptr::NonNull;
 
@@ -13,7 +13,8 @@ pub(super) const ALIGN: usize = 64;
 
 static ZEROS: [u8; ALIGN] = [0; ALIGN];
 
-/// A written value. It keeps the objects whose memory it refers to; drop it with the GIL held.
+/// A written value. It keeps the objects whose memory it refers to, whatever thread has it and
+/// drops it.
 #[derive(Default)]
 pub(crate) struct Pieces {
     pieces: SmallVec<[Piece; 4]>,
@@ -112,9 +113,9 @@ impl Piece {
         match self {
             Piece::Own(bytes) => bytes,
             Piece::Padding(len) => &ZEROS[..*len],
-            // SAFETY: `len` bytes are there while the owner is held, which the piece does. An object
-            // that Python code writes to meanwhile (on another thread) may be seen half written: that
-            // is the author's race, and of plain bytes any are valid.
+            // SAFETY: `len` bytes are there while the owner is held, which the piece does. An
+            // object that Python code writes to meanwhile (on another thread) may be seen half
+            // written: that is the author's race, and of plain bytes any are valid.
             Piece::Held(start, len, _) => unsafe {
                 std::slice::from_raw_parts(start.as_ptr(), *len)
             },
@@ -161,7 +162,8 @@ impl Drop for Exported {
     fn drop(&mut self) {
         // An interpreter that is gone has taken the memory with it.
         Python::try_attach(|_| {
-            // SAFETY: it was filled in by `PyObject_GetBuffer` and is released once, with the GIL held.
+            // SAFETY: it was filled in by `PyObject_GetBuffer` and is released once, with the GIL
+            // held.
             unsafe { ffi::PyBuffer_Release(&raw mut *self.view) }
         });
     }

@@ -24,12 +24,9 @@ pub(crate) fn plain(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     }
     if let Ok(text) = value.cast_exact::<PyString>() {
         return match text.to_str() {
-            Ok(text) if text.len() <= SHORT => {
-                write_text(text, out);
-                true
-            }
+            Ok(text) => text.len() <= SHORT && write_text(text, out).is_ok(),
             // Surrogates that stand alone are for pickle.
-            _ => false,
+            Err(_) => false,
         };
     }
     if value.is_none() {
@@ -40,10 +37,7 @@ pub(crate) fn plain(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     } else if let Ok(truth) = value.cast_exact::<PyBool>() {
         out.push(0xc2 + u8::from(truth.is_true()));
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        if bytes.as_bytes().len() > SHORT {
-            return false;
-        }
-        write_bytes(bytes.as_bytes(), out);
+        return bytes.as_bytes().len() <= SHORT && write_bytes(bytes.as_bytes(), out).is_ok();
     } else {
         return false;
     }
@@ -90,9 +84,9 @@ fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u32) -> PyResult<()
         });
     }
     if let Ok(text) = value.cast::<PyString>() {
-        write_text(text.to_str()?, out);
+        write_text(text.to_str()?, out)?;
     } else if let Ok(bytes) = value.cast::<PyBytes>() {
-        write_bytes(bytes.as_bytes(), out);
+        write_bytes(bytes.as_bytes(), out)?;
     } else if let Ok(number) = value.cast::<PyInt>() {
         if !integer(number, out) {
             return Err(PyOverflowError::new_err("an integer of plain data has at most 64 bits"));
@@ -136,21 +130,23 @@ fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
+fn write_text(text: &str, out: &mut Vec<u8>) -> PyResult<()> {
     match text.len() {
         len @ ..32 => out.push(0xa0 | len as u8),
-        // As long as memory is addressed by less than 32 bits for one text; longer ones are pickled.
-        len => drop(write_head(len, [Some(0xd9), Some(0xda), Some(0xdb)], out)),
+        len => write_head(len, [Some(0xd9), Some(0xda), Some(0xdb)], out)?,
     }
     out.extend_from_slice(text.as_bytes());
+    Ok(())
 }
 
-fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    drop(write_head(bytes.len(), [Some(0xc4), Some(0xc5), Some(0xc6)], out));
+fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) -> PyResult<()> {
+    write_head(bytes.len(), [Some(0xc4), Some(0xc5), Some(0xc6)], out)?;
     out.extend_from_slice(bytes);
+    Ok(())
 }
 
-/// The marker and length of what has a length: markers for one, two and four bytes of it.
+/// The marker and length of what has a length: markers for one, two and four bytes of it. Writes
+/// nothing if it is longer than that.
 fn write_head(len: usize, [one, two, four]: [Option<u8>; 3], out: &mut Vec<u8>) -> PyResult<()> {
     match (u8::try_from(len), u16::try_from(len), u32::try_from(len), one, two, four) {
         (Ok(len), _, _, Some(marker), _, _) => out.extend_from_slice(&[marker, len]),
@@ -162,7 +158,11 @@ fn write_head(len: usize, [one, two, four]: [Option<u8>; 3], out: &mut Vec<u8>) 
             out.push(marker);
             out.extend_from_slice(&len.to_be_bytes());
         }
-        _ => return Err(PyOverflowError::new_err("plain data has at most 2**32 - 1 items")),
+        _ => {
+            return Err(PyOverflowError::new_err(
+                "a part of plain data has at most 2**32 - 1 items, characters or bytes",
+            ));
+        }
     }
     Ok(())
 }
@@ -260,7 +260,8 @@ impl<'py, 'a> Reader<'py, 'a> {
         let dict = PyDict::new(self.py);
         (0..len).try_for_each(|_| {
             let key = self.value(depth + 1)?;
-            // A list cannot be a key in Python, and what other languages have there is mostly a pair.
+            // A list cannot be a key in Python, and what other languages have there is mostly a
+            // pair.
             let key = match key.cast::<PyList>() {
                 Ok(list) => list.to_tuple().into_any(),
                 Err(_) => key,

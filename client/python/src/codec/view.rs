@@ -7,8 +7,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 
-/// Bytes that lie where they lie, read-only: what arrays are views of. The memory stays as long as any
-/// view of it does.
+/// Bytes that lie where they lie, read-only: what arrays are views of. The memory stays as long as
+/// any view of it does.
 #[pyclass(frozen, module = "manyhands._core")]
 pub(super) struct Mapped {
     bytes: Bytes,
@@ -35,8 +35,8 @@ impl Mapped {
     ) -> PyResult<()> {
         let bytes = &slf.get().bytes;
         let (start, len) = (bytes.as_ptr().cast_mut().cast(), bytes.len() as isize);
-        // SAFETY: the interpreter hands over a structure to be filled in. The memory stays as long as
-        // the object, which the structure holds from then on; it is marked as read-only.
+        // SAFETY: the interpreter hands over a structure to be filled in. The memory stays as long
+        // as the object, which the structure holds from then on; it is marked as read-only.
         match unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, len, 1, flags) } {
             0 => Ok(()),
             _ => Err(PyErr::fetch(slf.py())),
