@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
 import pickle
 import random
@@ -94,6 +95,18 @@ def test_plain_values_are_plain(value, codec):
 def test_integers_at_the_edges_of_their_forms(number):
     for near in (number - 1, number, number + 1):
         assert again(near) == near
+
+
+def test_plain_data_that_is_too_long_for_its_form_is_refused():
+    try:
+        # The system gives out pages of zeros when they are used, and nobody does.
+        long = bytes(1 << 32)
+    except MemoryError:
+        pytest.skip("there is no room for 4 GiB that nobody uses")
+    with pytest.raises(TypeError, match=r"at most 2\*\*32 - 1"):
+        _core.encode(long, foreign=True)
+    with pytest.raises(TypeError, match=r"at most 2\*\*32 - 1"):
+        _core.encode({"a": [long]}, foreign=True)
 
 
 def test_subclasses_of_plain_types_keep_their_class():
@@ -207,9 +220,15 @@ def test_functions_and_closures_travel():
     assert again([math.sqrt, len]) == [math.sqrt, len]
 
 
+sharing = threading.Lock()
+
+
 class Holder:
     def __init__(self):
         self.config = {"lock": threading.Lock(), "fine": 1}
+
+    def moved(self):
+        pass
 
 
 class Slotted:
@@ -227,6 +246,9 @@ class Slotted:
         (Holder(), "the value: .config['lock']: cannot pickle"),
         (Slotted({"a": (sys._getframe(),)}), "the value: .deep['a'][0]: cannot pickle"),
         ({"gen": (x for x in ())}, "the value: ['gen']: cannot pickle"),
+        (functools.partial(max, threading.Lock()), "the value: .args[0]: cannot pickle"),
+        (functools.partial(max, key=threading.Lock()), "the value: .keywords['key']: cannot"),
+        (Holder().moved, "the value: .__self__.config['lock']: cannot pickle"),
     ],
 )
 def test_what_cannot_be_written_is_named(value, path):
@@ -237,8 +259,14 @@ def test_what_cannot_be_written_is_named(value, path):
 
 def test_a_closure_that_cannot_be_written_is_named():
     lock = threading.Lock()
-    with pytest.raises(TypeError, match=r"closes over lock: cannot pickle '_thread.lock' object"):
-        _core.encode(lambda: lock)
+    for function, part in [
+        (lambda: lock, "closes over lock"),
+        (lambda: lambda: sharing, "uses sharing"),
+        (lambda x=lock: x, "default 0"),
+        (lambda *, x=lock: x, "default x"),
+    ]:
+        with pytest.raises(TypeError, match=rf"the value: {part}: cannot pickle '_thread.lock'"):
+            _core.encode(function)
 
 
 def test_a_pickler_that_has_failed_leaves_nothing_behind():
@@ -295,11 +323,60 @@ def test_what_is_malformed_is_refused_and_never_worse(seed):
         _core.decode(MSGPACK, b"\x91" * 1000)
 
 
-def test_exceptions_whose_arguments_are_not_those_of_init():
-    class Odd(Exception):
-        def __init__(self, a, b):
-            super().__init__(f"{a} and {b}")
-            self.a = a
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+        self.a = a
 
-    read = again(_codec.portable(Odd(1, 2)))
-    assert isinstance(read, Odd) and str(read) == "1 and 2" and read.a == 1
+
+class OddFile(OSError):
+    def __init__(self, path):
+        super().__init__(2, "not there", path)
+
+
+class OddFinder(ImportError):
+    def __init__(self, name, /, *, path):
+        super().__init__(f"no {name}", name=name, path=path)
+
+
+class OddMade(ValueError):
+    def __new__(cls, *, code):
+        made = super().__new__(cls, f"code {code}")
+        made.code = code
+        return made
+
+    def __init__(self, **_):
+        pass
+
+
+def rewritten(exception):
+    with pytest.raises(TypeError):
+        again(exception)
+    return pickle.loads(_codec.rewritten(exception))
+
+
+def test_exceptions_whose_arguments_are_not_those_of_init():
+    read = rewritten(Odd(1, 2))
+    assert type(read) is Odd and str(read) == "1 and 2" and read.a == 1
+    read = rewritten(OddFile("a/b"))
+    assert (type(read), read.errno, read.filename) == (OddFile, 2, "a/b")
+    read = rewritten(OddFinder("x", path="y"))
+    assert (str(read), read.name, read.path) == ("no x", "x", "y")
+    read = rewritten(OddMade(code=7))
+    assert (str(read), read.args, read.code) == ("code 7", ("code 7",), 7)
+
+
+def test_exceptions_within_exceptions():
+    inner = ExceptionGroup("inner", [Odd(1, 2), ValueError("plain")])
+    inner.add_note("a note")
+    read = rewritten(ExceptionGroup("outer", [inner, OddFile("a")]))
+    assert str(read) == "outer (2 sub-exceptions)"
+    assert [type(e) for e in read.exceptions] == [ExceptionGroup, OddFile]
+    assert read.exceptions[0].exceptions[0].a == 1
+    assert read.exceptions[0].__notes__ == ["a note"]
+    odd = Odd(3, 4)
+    holder = KeyError("k")
+    holder.others, odd.holder = {"odd": odd}, holder
+    read = rewritten(holder)
+    assert type(read) is KeyError and read.args == ("k",)
+    assert read.others["odd"].holder is read, "a circle"

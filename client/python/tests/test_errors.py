@@ -49,6 +49,29 @@ def test_exceptions_come_back_as_themselves(client):
     assert (error.code, error.detail) == (7, {"a": 1})
 
 
+def test_exceptions_whose_init_wants_more_than_they_keep_come_back_as_themselves(client):
+    class Odd(Exception):
+        def __init__(self, a, b):
+            super().__init__(f"{a} and {b}")
+            self.pair = a, b
+
+    def group():
+        failed = ValueError("with another one")
+        failed.reason = Odd(1, 2)
+        raise ExceptionGroup("several", [Odd(3, 4), failed]) from Odd(5, 6)
+
+    def one():
+        raise Odd(7, 8)
+
+    error = client.submit(one).exception(LIMIT_S)
+    assert type(error) is Odd and error.pair == (7, 8)
+    error = client.submit(group).exception(LIMIT_S)
+    assert type(error) is ExceptionGroup
+    odd, failed = error.exceptions
+    assert type(odd) is Odd and odd.pair == (3, 4)
+    assert type(failed) is ValueError and failed.reason.pair == (1, 2)
+
+
 def test_the_cause_is_the_traceback_of_the_executor(client):
     with pytest.raises(RuntimeError, match="could not") as caught:
         client.submit(deep).result(LIMIT_S)

@@ -4,10 +4,13 @@ import functools
 import importlib
 import json
 import math
+import re
 import subprocess
 import sys
 import textwrap
+import threading
 import types
+import weakref
 
 import manyhands as mh
 import numpy
@@ -85,21 +88,115 @@ def test_a_module_without_a_file_is_nowhere_else():
         del sys.modules["made_up_module"]
 
 
-def test_many_closures_of_one_function_travel_as_objects():
-    def adder(n):
-        return lambda x: x + n
+def adder(n):
+    return lambda x: x + n
 
-    bodies = [_functions.describe(adder(n))[3] for n in range(_functions.CLOSURE_LIMIT + 1)]
-    assert bodies[:-1] == [None] * _functions.CLOSURE_LIMIT
-    assert bodies[-1] is not None
+
+def closures(n):
+    return adder(n)
+
+
+def partials(n):
+    return functools.partial(lambda a, b: a + b, n)
+
+
+def partials_of_methods(n):
+    return functools.partial(Point(n).moved)
+
+
+def methods(n):
+    return Point(n).moved
+
+
+def instances(n):
+    return Point(n)
+
+
+@pytest.mark.parametrize("kind", [closures, partials, partials_of_methods, methods, instances])
+def test_many_functions_of_the_same_code_travel_as_objects(kind, monkeypatch):
+    monkeypatch.setattr(_functions, "_families", weakref.WeakKeyDictionary())
+    made = [kind(n) for n in range(_functions.CLOSURE_LIMIT + 1)]
+    crowded = [_functions.is_crowded(function, 0, 0) for function in made]
+    assert crowded == [False] * _functions.CLOSURE_LIMIT + [True]
+
+
+def test_so_many_different_functions_that_further_ones_travel_as_objects(monkeypatch):
+    def made(n):
+        names = {}
+        exec(f"def f{n}(x):\n    return x + {n}", names)
+        return names[f"f{n}"]
+
+    assert _functions.is_crowded(plain, _functions.TOLD_LIMIT, 0)
+    assert _functions.is_crowded(plain, 0, _functions.TOLD_BYTES + 1)
+    assert _functions.is_crowded(None, _functions.TOLD_LIMIT, 0), "those of modules count too"
+    monkeypatch.setattr(_functions, "TOLD_LIMIT", 20)
+    with mh.Client("local", workers=2) as client:
+        functions = [made(n) for n in range(60)]
+        futures = [client.submit(function, 1) for function in functions * 2]
+        assert client.gather(futures, timeout=LIMIT_S) == list(range(1, 61)) * 2
+        assert client.submit(abs, -1).result(LIMIT_S) == 1
+        assert list(client.map(plain, [1, 2])) == [2, 3]
 
 
 def test_a_large_closure_travels_as_an_object(client):
     table = list(range(100_000))
-    body = _functions.describe(lambda n: table[n])[3]
-    assert body is not None and len(body) > _functions.CODE_LIMIT
     assert client.submit(lambda n: table[n], 5).result(LIMIT_S) == 5
     assert list(client.map(lambda n: table[n], range(3))) == [0, 1, 2]
+
+
+def test_a_large_array_that_a_function_closes_over_is_mapped(client):
+    array = numpy.arange(1_000_000)
+
+    def look(n):
+        # Writable memory would be a copy.
+        return int(array[n]), array.flags.writeable
+
+    def items(count):
+        yield from array[:count].tolist()
+
+    assert list(client.map(look, range(3))) == [(n, False) for n in range(3)]
+    assert (
+        client.submit(functools.partial(numpy.dot, array), array).result(LIMIT_S) == array @ array
+    )
+    assert list(client.submit(items, 3)) == [0, 1, 2]
+    assert look(5) == (5, True)
+
+
+def test_a_large_array_that_a_function_closes_over_is_taken_as_it_was(client):
+    array, grown = numpy.zeros(100_000), bytearray(100_000)
+    call = functools.partial(lambda a, b, n: (a[n], len(b)), array, grown)
+    assert client.submit(call, 1).result(LIMIT_S) == (0, 100_000)
+    node = mh.delayed(call)(1)
+    array[1] = 1
+    grown.append(1)
+    assert client.submit(call, 1).result(LIMIT_S) == (0, 100_000)
+    assert node.compute(client=client) == (0, 100_000)
+
+
+def test_executors_keep_functions_that_are_long_to_read():
+    class Counted:
+        """Made anew each time it is read."""
+
+        read = 0
+
+        def __init__(self, words):
+            self.words = words
+
+        def __reduce__(self):
+            return counted, (type(self), self.words)
+
+        def __call__(self, other):
+            return len(self.words), type(self).read
+
+    def counted(class_, words):
+        class_.read += 1
+        return class_(words)
+
+    with mh.Client("local", workers=1) as client:
+        many = Counted([f"word {n}" for n in range(200_000)])
+        assert client.gather([client.submit(many, n) for n in range(4)]) == [(200_000, 1)] * 4
+        assert client.submit(Counted(["few"] * 20_000), 1).result(LIMIT_S)[0] == 20_000
+        assert client.submit(many, 1).result(LIMIT_S) == (200_000, 1)
 
 
 @pytest.mark.parametrize(
@@ -166,18 +263,54 @@ def test_recursive_functions_and_tasks(client):
     assert client.submit(fib, 10).result(LIMIT_S) == 55
 
 
-def test_what_cannot_be_pickled_is_named(client):
-    import threading
+class Service:
+    def __init__(self):
+        self.config = {"lock": threading.Lock()}
 
-    lock = threading.Lock()
+    def call(self, x):
+        return x
+
+
+def test_what_cannot_be_pickled_is_named(client):
+    lock, service = threading.Lock(), Service()
 
     def closes_over():
         return lock
 
-    with pytest.raises(TypeError, match=r"closes_over.*'lock'"):
-        client.submit(closes_over)
-    with pytest.raises(TypeError, match="lock"):
+    def of_default(x=lock):
+        return x
+
+    def names(part):
+        return pytest.raises(TypeError, match=rf"^{re.escape(part)}: cannot pickle '_thread.lock'")
+
+    with names("argument 1 of plain: ['config'][0]"):
         client.submit(plain, {"config": [lock]})
+    with names("argument x of plain: .config['lock']"):
+        client.submit(plain, x=service)
+    with names("argument 2 of max: [1].config['lock']"):
+        client.submit(max, 1, (2, service))
+    with names("argument 1 of plain: closes over lock"):
+        client.submit(plain, closes_over)
+    with names("argument 1 of plain: [0]"):
+        list(client.map(plain, [1, [lock]]))
+    with names("argument 1 of plain: .config['lock']"):
+        mh.delayed(plain)(service)
+    with names("the value to put: [0].config['lock']"):
+        client.put([service])
+    with names("function closes_over: closes over lock"):
+        client.submit(closes_over)
+    with names("function of_default: default 0"):
+        client.map(of_default, [1])
+    with names("function Service.call: .__self__.config['lock']"):
+        mh.delayed(service.call)(1)
+    with names("function plain: .args[0].config['lock']"):
+        client.submit(functools.partial(plain, service))
+
+
+def test_a_future_that_a_function_closes_over_is_refused_in_words(client):
+    future = client.submit(abs, -1)
+    with pytest.raises(TypeError, match=r"closes over future: .*get its result\(\) first"):
+        client.submit(lambda: future)
 
 
 def test_modules_that_only_this_program_has_travel_along(remote, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """What clients and executors have to agree on about the code of functions.
 
 `FunctionSpec.code` is a MessagePack array of a kind, the function, the versions of Python and of
-cloudpickle that pickled it, and who reads its result. `_functions` writes it, and `_run` reads it.
+cloudpickle that pickled it, and who reads its result: a `Code`. `_functions` makes it, and `_run`
+reads it; `manyhands::python` makes those of Python functions that Rust calls.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ BY_VALUE, BY_REFERENCE = 0, 1
 
 PICKLED, PLAIN = 0, 1
 """The result is read by Python, or by another language."""
+
+Code = tuple[int, "str | bytes", str, str, int]
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The version of Python that pickled code is for."""

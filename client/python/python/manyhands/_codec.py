@@ -6,11 +6,14 @@ import. `Full` is cloudpickle's, which writes those by value. Both take large bu
 
 from __future__ import annotations
 
+import copyreg
+import functools
+import io
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from types import CellType, CodeType, FunctionType
-from typing import Any
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any, cast
 
 import cloudpickle
 
@@ -57,6 +60,12 @@ class Full(cloudpickle.Pickler):  # type: ignore[misc]
             return reduce_view(obj)
         if type(obj) is CodeType:
             return (_of_version, (PYTHON, *self.dispatch_table[CodeType](obj)))
+        if isinstance(obj, type | FunctionType | ModuleType):
+            # If what the module defines travels by value, cloudpickle is told so.
+            name = "__name__" if isinstance(obj, ModuleType) else "__module__"
+            module = getattr(obj, name, None)
+            if isinstance(module, str):
+                travels_by_value(module)
         return super().reducer_override(obj)
 
 
@@ -89,35 +98,54 @@ def _view(buffer: Any, code: str, shape: tuple[int, ...]) -> Any:
     return view.cast(code, shape)
 
 
-def rebuild_exception(
-    class_: type[BaseException], arguments: tuple[Any, ...], state: dict[str, Any]
-) -> BaseException:
-    """An exception whose ``__init__`` wants other arguments than it has kept: made without it."""
-    exception = class_.__new__(class_, *arguments)
-    exception.args = arguments
-    exception.__dict__.update(state)
+class _Exceptions(Full):
+    """Pickles exceptions, wherever they are in a value, so that they are made again without their
+    ``__init__``: that may want other arguments than they have kept."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not isinstance(obj, BaseException):
+            return super().reducer_override(obj)
+        class_ = type(obj)
+        base = _built_in(class_)
+        is_plain = class_.__reduce__ is base.__reduce__ and class_ not in copyreg.dispatch_table
+        if not is_plain or class_.__reduce_ex__ is not object.__reduce_ex__:
+            return super().reducer_override(obj)
+        _, arguments, *state = cast("tuple[Any, ...]", base.__reduce__(obj))
+        made = (rebuild_exception, (class_, arguments))
+        return (*made, state[0], None, None, restore_exception) if state else made
+
+
+def _built_in(class_: type[BaseException]) -> type[BaseException]:
+    """The built-in exception that an exception is one of."""
+    return next(base for base in class_.__mro__ if base.__module__ == "builtins")
+
+
+def rebuild_exception(class_: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    """An exception as the built-in one that it is makes it."""
+    base = _built_in(class_)
+    exception = base.__new__(class_, *arguments)
+    base.__init__(exception, *arguments)
     return exception
 
 
-class _Rebuilt:
-    """An exception that is pickled so that `rebuild_exception` makes it again."""
-
-    def __init__(self, exception: BaseException) -> None:
-        self.exception = exception
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        exception = self.exception
-        return (rebuild_exception, (type(exception), exception.args, exception.__dict__))
+def restore_exception(exception: BaseException, state: dict[str, Any]) -> None:
+    """Gives an exception the attributes that it had."""
+    for name, value in state.items():
+        object.__setattr__(exception, name, value)
 
 
-def portable(exception: BaseException) -> Any:
-    """What to pickle in an exception's place after its own pickle could not be read."""
-    return _Rebuilt(exception)
+def rewritten(exception: BaseException) -> bytes:
+    """The pickle of an exception that cannot be read as it is pickled usually, or of one that has
+    such exceptions among its attributes or in its group."""
+    with io.BytesIO() as file:
+        _Exceptions(file, pickle.HIGHEST_PROTOCOL).dump(exception)
+        return file.getvalue()
 
 
 def explain(what: str, value: Any, error: BaseException) -> BaseException:
     """The error to raise where `value` cannot be pickled: it names the part which is the reason."""
     path, reason = _find(value, error)
+    path = path.strip()
     text = str(reason) or type(reason).__name__
     message = f"{what}: {path}: {text}" if path else f"{what}: {text}"
     explained: BaseException
@@ -186,18 +214,28 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
                 yield f" closes over {name}", cell.cell_contents
             except ValueError:  # It is empty.
                 continue
-    for name in function.__code__.co_names:
+    for name in sorted(_names(function.__code__)):
         if name in function.__globals__:
             yield f" uses {name}", function.__globals__[name]
     for number, default in enumerate(function.__defaults__ or ()):
         yield f" default {number}", default
+    for name, default in (function.__kwdefaults__ or {}).items():
+        yield f" default {name}", default
     yield from ((f".{name}", item) for name, item in vars(function).items())
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that a code object and those within it use."""
+    within = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*within)
 
 
 def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
     if getattr(value, "__func__", None) is not None:
         yield ".__self__", getattr(value, "__self__", None)
         yield ".__func__", value.__func__
+    elif isinstance(value, functools.partial):
+        yield from ((f".{name}", getattr(value, name)) for name in ("func", "args", "keywords"))
     state = getattr(value, "__dict__", None)
     if isinstance(state, dict):
         yield from ((f".{name}", item) for name, item in state.items())

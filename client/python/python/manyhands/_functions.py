@@ -16,22 +16,21 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType
 from typing import Any
 
-from ._code import BY_REFERENCE, BY_VALUE, PICKLED, PYTHON, is_stream, refuse_coroutine
+from ._code import BY_REFERENCE, BY_VALUE, PICKLED, PYTHON, Code, is_stream, refuse_coroutine
 
-ORDINARY, STREAM = 0, 1
-"""What a call of the function gives: a value, or items one after the other."""
-
-CODE_LIMIT = 64 << 10
-"""Bytes of a function's code at most; more than that travels as an object."""
+CODE_LIMIT = (64 << 10) - 64
+"""Bytes of a pickled function that is its own code at most; a longer one travels as an object."""
 
 CLOSURE_LIMIT = 100
-"""Functions of one code object that are made known to the cluster; further ones travel as objects,
-so that a lambda in a loop does not grow its tables."""
+"""Functions of the same code that the cluster is told of; further ones travel as objects, so that a
+lambda in a loop, or a `partial`, does not grow its tables."""
 
-_CALL = "manyhands._run:call"
+TOLD_LIMIT, TOLD_BYTES = 16 << 10, 64 << 20
+"""Functions that the cluster is told of by one client, or in its graphs, and bytes of their code;
+further ones travel as objects. It takes four times as many of each session."""
 
 _remote = False
 """Whether this program uses a cluster of other machines, which do not have its own modules."""
@@ -40,34 +39,67 @@ _paths: frozenset[str] | None = None
 _archived: frozenset[str] = frozenset()
 """Top-level modules that travel as `py_modules`."""
 _by_value: dict[str, bool] = {}
-_closures: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary()
+_families: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+"""How many functions of the same code the cluster was told of."""
 
-Description = tuple[str, bytes, int, "bytes | None"]
 
-
-def describe(function: Callable[..., Any], remote: bool | None = None) -> Description:
-    """What the cluster needs to know of a function: its name, its code, whether it is a generator
-    function, and its pickle if that travels as an object (the code is then that of a function which
-    takes it as its first argument). Called by the native module, once for each function.
+def describe(
+    function: Callable[..., Any], remote: bool | None = None
+) -> tuple[Callable[..., Any], str, bool, Code | None]:
+    """What is known of a function before it is pickled: the plain function, its name, whether a
+    call gives a stream of items, and its code if executors find it in a module. Called by the
+    native module, once for each function.
 
     >>> import math
-    >>> name, code, kind, body = describe(math.sqrt)
-    >>> name, b"math:sqrt" in code, kind, body
-    ('sqrt', True, 0, None)
+    >>> describe(math.sqrt)[1:]
+    ('sqrt', False, (1, 'math:sqrt', '', '', 0))
     """
     if remote is None:
         remote = is_remote()
     target = unwrapped(function)
-    name, kind = display_name(target), STREAM if is_stream(target) else ORDINARY
+    name = display_name(target)
     refuse_coroutine(target, name)
     reference = reference_of(target, remote)
-    if reference is not None:
-        return name, _code(BY_REFERENCE, reference), kind, None
-    body = _pickled(target, name)
-    as_object = getattr(type(target), "travels_as_object", False)
-    if as_object or len(body) > CODE_LIMIT - 64 or _is_crowded(target):
-        return name, _code(BY_REFERENCE, _CALL, is_pickled=True), kind, body
-    return name, _code(BY_VALUE, body), kind, None
+    return target, name, is_stream(target), None if reference is None else by_reference(reference)
+
+
+def by_reference(reference: str) -> Code:
+    """The code of a function that executors find in a module."""
+    return (BY_REFERENCE, reference, "", "", PICKLED)
+
+
+def by_value(pickled: bytes) -> Code:
+    """The code of a function that was pickled. The versions are compared before it is unpickled."""
+    return (BY_VALUE, pickled, PYTHON, cloudpickle().__version__, PICKLED)
+
+
+def as_object() -> Code:
+    """The code of a function that takes as its first argument the one to be called, which was
+    pickled."""
+    return (BY_REFERENCE, "manyhands._run:call", PYTHON, cloudpickle().__version__, PICKLED)
+
+
+def is_crowded(function: Callable[..., Any] | None, told: int, size: int) -> bool:
+    """Whether a function that is new to the cluster travels as an object, where that was told of so
+    many by now, with so many bytes of code. None stands for one that is found in a module."""
+    if told >= TOLD_LIMIT or size > TOLD_BYTES:
+        return True
+    if function is None:
+        return False
+    if getattr(type(function), "travels_as_object", False):
+        return True
+    family = _family(function)
+    count = _families[family] = _families.get(family, 0) + 1
+    return count > CLOSURE_LIMIT
+
+
+def _family(function: Any) -> object:
+    """What a function has in common with those of the same code."""
+    while isinstance(function, functools.partial | MethodType):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    if isinstance(function, FunctionType):
+        return function.__code__
+    return function if isinstance(function, type) else type(function)
 
 
 @functools.cache
@@ -188,104 +220,3 @@ def installed() -> frozenset[str]:
     places.update(site.getsitepackages(), [site.getusersitepackages()])
     places.update(path for path in sys.path if path.endswith(("site-packages", "dist-packages")))
     return frozenset(os.path.abspath(place) for place in places if place)
-
-
-def _is_crowded(function: Callable[..., Any]) -> bool:
-    """Whether there have been many functions of the same code."""
-    if not isinstance(function, FunctionType):
-        return False
-    count = _closures.get(function.__code__, 0) + 1
-    _closures[function.__code__] = count
-    return count > CLOSURE_LIMIT
-
-
-def _pickled(function: Callable[..., Any], name: str) -> bytes:
-    for module in modules_of(function):
-        travels_by_value(module)
-    try:
-        return bytes(cloudpickle().dumps(function, protocol=5))
-    except Exception as error:
-        raise TypeError(
-            f"function {name} cannot be pickled: {_culprit(function) or error}"
-        ) from error
-
-
-def modules_of(function: Callable[..., Any]) -> Iterable[str]:
-    """The modules that a function and what it uses by name come from: cloudpickle has to know of
-    each whether it travels by value."""
-    if isinstance(function, functools.partial):
-        return modules_of(function.func)
-    modules = {getattr(function, "__module__", None)}
-    code = getattr(function, "__code__", None)
-    if code is not None:
-        known = getattr(function, "__globals__", {})
-        for name in _names(code):
-            used = known.get(name)
-            modules.add(used.__name__ if isinstance(used, ModuleType) else _module_of(used))
-    return [module for module in modules if isinstance(module, str) and module in sys.modules]
-
-
-def _module_of(used: object) -> object:
-    """The module of a function, a class, or of an object's class."""
-    owner = used if isinstance(used, FunctionType | type) else type(used)
-    return getattr(owner, "__module__", None)
-
-
-def _names(code: CodeType) -> set[str]:
-    """The names that a code object and those within it use."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names(constant)
-    return names
-
-
-def _culprit(function: Callable[..., Any]) -> str | None:
-    """Which variable of a function cannot be pickled, in words."""
-    for what, value in _variables(function):
-        try:
-            cloudpickle().dumps(value, protocol=5)
-        except Exception as error:
-            return f"{what}: {error}"
-    return None
-
-
-def _variables(function: Callable[..., Any]) -> Iterable[tuple[str, object]]:
-    if isinstance(function, functools.partial):
-        yield from _variables(function.func)
-        yield from ((f"argument {i} of the partial", arg) for i, arg in enumerate(function.args))
-        yield from ((f"argument {k!r} of the partial", v) for k, v in function.keywords.items())
-        return
-    if isinstance(function, MethodType):
-        yield "the object that the method belongs to", function.__self__
-        return
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        yield f"the variable {name!r} that it closes over", cell.cell_contents
-    known = getattr(function, "__globals__", {})
-    yield from ((f"the global {name!r}", known[name]) for name in _names(code) if name in known)
-    yield from (("a default argument", v) for v in function.__defaults__ or ())
-
-
-def _code(kind: int, payload: bytes | str, *, is_pickled: bool = False) -> bytes:
-    """`FunctionSpec.code`, as `_code` tells. The versions are compared before a function is
-    unpickled, whether it `is_pickled` here or in an object beside."""
-    if kind == BY_VALUE or is_pickled:
-        versions = _text(PYTHON) + _text(cloudpickle().__version__)
-    else:
-        versions = _text("") + _text("")
-    packed = _binary(payload) if isinstance(payload, bytes) else _text(payload)
-    return b"\x95" + bytes([kind]) + packed + versions + bytes([PICKLED])
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode()
-    if len(raw) < 32:
-        return bytes([0xA0 | len(raw)]) + raw
-    return b"\xda" + len(raw).to_bytes(2, "big") + raw
-
-
-def _binary(raw: bytes) -> bytes:
-    return b"\xc6" + len(raw).to_bytes(4, "big") + raw

@@ -72,8 +72,6 @@ class Call:
         self, function: Callable[..., Any], shape: int, setup: Initializer | None, *, local: bool
     ) -> None:
         self.__name__ = self.__qualname__ = _functions.display_name(function)
-        for module in _functions.modules_of(function):
-            _functions.travels_by_value(module)
         self._function = _pickled(function, None if setup is None else setup.token)
         self._shape = shape
         self._setup = None if setup is None else setup.setup
@@ -207,6 +205,16 @@ def _each(function: Callable[..., Any]) -> Callable[..., Any]:
 _SHAPES = {PLAIN: _plain, ONE: _one, MAP: _map, STAR: _star, EACH: _each}
 
 
+def _rebuildable(write: Callable[[], bytes]) -> bytes:
+    """The pickle of an exception, or nothing if it cannot be rebuilt from that."""
+    try:
+        body = write()
+        pickle.loads(body)
+    except Exception:
+        return b""
+    return body
+
+
 class Failed:
     """What a call raised, as a result or among results."""
 
@@ -217,11 +225,11 @@ class Failed:
         where = error.__traceback__.tb_next if error.__traceback__ is not None else None
         self.text = "".join(traceback.format_exception(type(error), error, where))
         self.name = type(error).__qualname__
-        try:
-            self.body = _pickled(error, None)
-            pickle.loads(self.body)
-        except Exception:  # Not every exception can be rebuilt from its pickle.
-            self.body = b""
+        self.body = _rebuildable(lambda: _pickled(error, None))
+        if not self.body:
+            from ._codec import rewritten
+
+            self.body = _rebuildable(lambda: rewritten(error))
 
     @property
     def is_large(self) -> bool:
@@ -270,13 +278,14 @@ def pickler(
     beside: Callable[[pickle.PickleBuffer], object] | None = None,
 ) -> Any:
     """A cloudpickle pickler whose functions share the namespaces of a pool."""
-    cloudpickle = _functions.cloudpickle()
+    from ._codec import Full
+
     if token is None:
-        return cloudpickle.Pickler(file, protocol=5, buffer_callback=beside)
+        return Full(file, protocol=5, buffer_callback=beside)
 
     mark = token
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+    class Pickler(Full):
         def __init__(self) -> None:
             super().__init__(file, protocol=5, buffer_callback=beside)
             self.globals_ref = _Namespaces(mark)

@@ -1,22 +1,27 @@
 //! What is known of the functions that were submitted: each is described to the cluster once.
 //!
-//! A function is known by its identity while it lives. `manyhands._functions.describe` says what it
-//! is called and how an executor finds or makes it.
+//! A function is known by its identity while it lives. `manyhands._functions` says what it is
+//! called, and whether executors find it in a module. Others are pickled: a short pickle is the
+//! function's code, which executors are told of; a long one, or one of many, travels as an object,
+//! which is the first argument of each call.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use manyhands::foreign::{Arguments, Function, Large, Pieces};
+use manyhands_proto::FunctionId;
 use manyhands_proto::task::TaskOptions;
 use manyhands_proto::value::Codec;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
-use rustc_hash::FxHashMap;
+use pyo3::types::{PyBytes, PyString};
+use rustc_hash::FxHashSet;
 
+use super::large::content;
 use super::options::Options;
 use super::rust::RustFunction;
+use super::watched::Watched;
+use crate::codec::{self, Encoded};
 
 /// What is known of one function.
 pub(crate) struct Known {
@@ -34,27 +39,41 @@ pub(crate) struct Known {
     pub(crate) outputs: Option<u16>,
 }
 
-/// A function that travels as an object: put once in each session.
-pub(crate) struct Body(Large);
+/// A function that travels as an object: put once in each session. Executors know it again by the
+/// hash of its content.
+pub(crate) struct Body {
+    content: blake3::Hash,
+    large: Large,
+}
 
 impl Body {
-    fn new(pickle: Vec<u8>) -> Body {
-        Body(Large::new(Codec::PICKLE5, Pieces::new(vec![Bytes::from(pickle)]), &[]))
+    /// What the function closes over is copied: it is taken as it is now, and may change.
+    fn new(Encoded { codec, pieces, .. }: Encoded) -> Body {
+        let mut bytes = Vec::new();
+        pieces.append_to(&mut bytes);
+        let pieces = Pieces::new(vec![bytes.into()]);
+        Body { content: content(&pieces), large: Large::new(codec, pieces, &[]) }
     }
 
     pub(crate) fn append(&self, into: &mut Arguments) {
-        into.large(&self.0);
+        into.value(Codec::RAW, self.content.as_bytes());
+        into.large(&self.large);
     }
 }
 
 /// The functions of one client, or those of graphs. A clone is the same table.
 #[derive(Clone, Default)]
-pub(crate) struct Functions(Arc<Mutex<FxHashMap<usize, Entry>>>);
+pub(crate) struct Functions {
+    known: Watched<Arc<Known>>,
+    told: Arc<Mutex<Told>>,
+}
 
-struct Entry {
-    known: Arc<Known>,
-    /// Weak reference to the function, whose end takes this entry away; or a function without end.
-    _watch: Py<PyAny>,
+/// What the cluster was told of: it takes a limited number of functions from each session.
+#[derive(Default)]
+struct Told {
+    ids: FxHashSet<FunctionId>,
+    /// Of their code.
+    bytes: usize,
 }
 
 impl Functions {
@@ -64,9 +83,7 @@ impl Functions {
         remote: Option<bool>,
         function: &Bound<'_, PyAny>,
     ) -> PyResult<Arc<Known>> {
-        let id = function.as_ptr() as usize;
-        let found = self.lock().get(&id).map(|entry| entry.known.clone());
-        match found {
+        match self.known.get(function) {
             Some(known) => Ok(known),
             None => self.add(remote, function),
         }
@@ -74,28 +91,122 @@ impl Functions {
 
     #[cold]
     fn add(&self, remote: Option<bool>, function: &Bound<'_, PyAny>) -> PyResult<Arc<Known>> {
-        let known = Arc::new(describe(remote, function)?);
-        let id = function.as_ptr() as usize;
-        let forget = Forget { functions: Arc::downgrade(&self.0), id };
-        let watch = weak_reference(function.py())?.call1((function, forget));
-        let watch = match watch {
-            Ok(watch) => Some(watch),
-            // Methods of built-in types are there for ever.
-            Err(_) if is_built_in(function)? => Some(function.clone()),
-            // What cannot be watched could be replaced by another function of the same identity.
-            Err(_) => None,
+        let known = Arc::new(match function.cast_exact::<RustFunction>() {
+            Ok(rust) => of_rust(rust),
+            Err(_) => self.describe(remote, function)?,
+        });
+        self.known.keep(function, known.clone())?;
+        Ok(known)
+    }
+
+    /// Asks Python. `remote`: the client is one of other machines; not known for graphs.
+    fn describe(&self, remote: Option<bool>, function: &Bound<'_, PyAny>) -> PyResult<Known> {
+        static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = function.py();
+        if !function.is_callable() {
+            let message = format!("{} cannot be called, so it is no task", function.repr()?);
+            return Err(PyTypeError::new_err(message));
+        }
+        let described = ask(py, "describe")?.call1((function, remote))?;
+        let (target, name, is_stream, code): Described<'_> = described.extract()?;
+        let (described, body) = self.written(&target, &name, code)?;
+        let mut known = Known {
+            function: described,
+            name: PyString::new(py, &name).unbind(),
+            body,
+            is_stream,
+            is_foreign: false,
+            options: None,
+            outputs: None,
         };
-        if let Some(watch) = watch {
-            let entry = Entry { known: known.clone(), _watch: watch.unbind() };
-            let replaced = self.lock().insert(id, entry);
-            drop(replaced);
+        if function.get_type().is(TASK.import(py, "manyhands._task", "Task")?) {
+            let options: Option<Bound<'_, Options>> = function.getattr("_options")?.extract()?;
+            known.options = options.map(|options| options.get().0.clone());
+            known.outputs = function.getattr("_nout")?.extract()?;
         }
         Ok(known)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, FxHashMap<usize, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A function as its calls name it: by its code, or as one that takes the function itself
+    /// first.
+    fn written(
+        &self,
+        target: &Bound<'_, PyAny>,
+        name: &str,
+        code: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<(Function, Option<Body>)> {
+        let py = target.py();
+        if let Some(code) = code
+            && let Some(function) = self.told(None, name, &code)?
+        {
+            return Ok((function, None));
+        }
+        let encoded = codec::encode_function(target, &|| format!("function {name}"))?;
+        let limit: usize = ask(py, "CODE_LIMIT")?.extract()?;
+        if encoded.codec == Codec::PICKLE5 && encoded.pieces.len() <= limit {
+            let mut pickle = Vec::new();
+            encoded.pieces.append_to(&mut pickle);
+            let code = ask(py, "by_value")?.call1((PyBytes::new(py, &pickle),))?;
+            if let Some(function) = self.told(Some(target), name, &code)? {
+                return Ok((function, None));
+            }
+        }
+        let function = Function::described(name, code_of(&ask(py, "as_object")?.call0()?)?.into());
+        Ok((function, Some(Body::new(encoded))))
     }
+
+    /// A function that the cluster knows, or may be told of; `None` if it knows too many. `target`
+    /// is one that travels by value.
+    fn told(
+        &self,
+        target: Option<&Bound<'_, PyAny>>,
+        name: &str,
+        code: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Function>> {
+        let py = code.py();
+        let code = code_of(code)?;
+        let bytes = code.len();
+        let function = Function::described(name, code.into());
+        let (is_known, count, sum) = {
+            let told = self.lock_told();
+            (told.ids.contains(&function.id()), told.ids.len(), told.bytes)
+        };
+        if is_known {
+            return Ok(Some(function));
+        }
+        // Without the lock: it is Python code.
+        let is_crowded = ask(py, "is_crowded")?.call1((target, count, sum + bytes))?;
+        if is_crowded.is_truthy()? {
+            return Ok(None);
+        }
+        let mut told = self.lock_told();
+        if told.ids.insert(function.id()) {
+            told.bytes += bytes;
+        }
+        Ok(Some(function))
+    }
+
+    fn lock_told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `manyhands._functions.describe` gives: the function itself, its name, whether a call gives
+/// a stream, and its code if executors find it in a module.
+type Described<'py> = (Bound<'py, PyAny>, String, bool, Option<Bound<'py, PyAny>>);
+
+/// Something of `manyhands._functions`.
+fn ask<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let import = || py.import("manyhands._functions").map(Bound::unbind);
+    MODULE.get_or_try_init(py, import)?.bind(py).getattr(name)
+}
+
+/// The bytes of a code, which `manyhands._code` gives as a tuple.
+fn code_of(code: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    codec::plain_data(code, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// What is known of a function that is part of graphs.
@@ -104,71 +215,10 @@ pub(crate) fn of_graphs(function: &Bound<'_, PyAny>) -> PyResult<Arc<Known>> {
     FUNCTIONS.get_or_init(Functions::default).find(None, function)
 }
 
-/// Takes an entry away when its function is no more.
-#[pyclass(frozen)]
-struct Forget {
-    functions: Weak<Mutex<FxHashMap<usize, Entry>>>,
-    id: usize,
-}
-
-#[pymethods]
-impl Forget {
-    #[pyo3(signature = (*_watch))]
-    fn __call__(&self, _watch: &Bound<'_, PyTuple>) {
-        let Some(functions) = self.functions.upgrade() else { return };
-        let entry = functions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        drop(entry);
-    }
-}
-
 /// The functions that the tasks of this process submit: each of them has a client of its own.
 pub(crate) fn of_tasks() -> Functions {
     static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     FUNCTIONS.get_or_init(Functions::default).clone()
-}
-
-/// Whether it is a method of a built-in type, as `str.upper` is.
-fn is_built_in(function: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let name = function.get_type().qualname()?;
-    Ok(["method_descriptor", "wrapper_descriptor"].iter().any(|built_in| name == *built_in))
-}
-
-/// The class `weakref.ref`.
-pub(super) fn weak_reference<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CLASS.import(py, "weakref", "ref")
-}
-
-/// Asks Python. `remote`: the client is one of other machines; not known for graphs.
-fn describe(remote: Option<bool>, function: &Bound<'_, PyAny>) -> PyResult<Known> {
-    static DESCRIBE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = function.py();
-    if let Ok(rust) = function.cast_exact::<RustFunction>() {
-        return Ok(of_rust(rust));
-    }
-    if !function.is_callable() {
-        let message = format!("{} cannot be called, so it is no task", function.repr()?);
-        return Err(PyTypeError::new_err(message));
-    }
-    let describe = DESCRIBE.import(py, "manyhands._functions", "describe")?;
-    let described = describe.call1((function, remote))?;
-    let (name, code, kind, body): (String, Vec<u8>, u32, Option<Vec<u8>>) = described.extract()?;
-    let mut known = Known {
-        function: Function::described(&name, code.into()),
-        name: PyString::new(py, &name).unbind(),
-        body: body.map(Body::new),
-        is_stream: kind == 1,
-        is_foreign: false,
-        options: None,
-        outputs: None,
-    };
-    if function.get_type().is(TASK.import(py, "manyhands._task", "Task")?) {
-        let options: Option<Bound<'_, Options>> = function.getattr("_options")?.extract()?;
-        known.options = options.map(|options| options.get().0.clone());
-        known.outputs = function.getattr("_nout")?.extract()?;
-    }
-    Ok(known)
 }
 
 /// What is known of a function in Rust.

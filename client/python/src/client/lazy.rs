@@ -184,8 +184,8 @@ fn svg(lazies: &Bound<'_, PyList>) -> PyResult<String> {
     Ok(foreign::svg(&roots(lazies)?))
 }
 
-/// How large the graph of these is: tasks, edges, and the length of the longest chain (None if there
-/// is a cycle).
+/// How large the graph of these is: tasks, edges, and the length of the longest chain (None if
+/// there is a cycle).
 #[pyfunction]
 fn stats<'py>(lazies: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyDict>> {
     let stats = foreign::stats(&roots(lazies)?);
@@ -207,8 +207,8 @@ pub(super) fn run<'py>(
     submitted(client, open, lazies, || open.client.submit_nodes(&nodes, purpose))
 }
 
-/// Submits the graph of these, to run in the order of the nodes of `order`, which are all of it. The
-/// results stay in the cluster if `keep` is set; otherwise their values are wanted here.
+/// Submits the graph of these, to run in the order of the nodes of `order`, which are all of it.
+/// The results stay in the cluster if `keep` is set; otherwise their values are wanted here.
 #[pyfunction]
 fn run_in_order<'py>(
     client: &Bound<'py, Client>,

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `client`: the class `Client`: how it is opened and closed, what it is asked.
-//! - `functions`: what is known of the functions that were submitted.
+//! - `functions`: what is known of the functions that were submitted; `watched`: what is known of
+//!   objects while they live.
 //! - `call`: a call with its arguments, and how it is submitted; `large`: arguments that are put once.
 //! - `future`: references to results; `reading`: how results are waited for and read.
 //! - `adopted`: futures that are found inside values.
@@ -30,6 +31,7 @@ mod reading;
 mod rust;
 mod stream;
 mod watch;
+mod watched;
 
 use pyo3::prelude::*;
 

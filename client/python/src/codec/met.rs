@@ -1,8 +1,8 @@
 //! Futures inside values.
 //!
 //! A future that a pickler meets asks, through its `__reduce__`, what it is written for. Inside an
-//! argument it is a further input of the call, and its value stands in its place when the argument is
-//! read. Inside a result it stays a future: the value holds its object alive.
+//! argument it is a further input of the call, and its value stands in its place when the argument
+//! is read. Inside a result it stays a future: the value holds its object alive.
 
 use std::cell::RefCell;
 
@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use super::{Role, decode};
 
 /// What one run of a pickler has met.
+#[derive(Default)]
 pub(super) struct Meeting {
     role: Role,
     pub(super) met: Vec<Py<PyAny>>,
@@ -39,8 +40,8 @@ pub(super) fn collect<R>(role: Role, run: impl FnOnce() -> R) -> (R, Meeting) {
     (result, ended.expect("what was pushed is there: nothing unwinds through a pickler"))
 }
 
-/// What `__reduce__` of a future, or of a lazy call (which has no `id`), returns. Outside of a pickler
-/// of ours it fails with advice.
+/// What `__reduce__` of a future, or of a lazy call (which has no `id`), returns. Outside of a
+/// pickler of ours it fails with advice.
 pub(crate) fn reduce_met<'py>(
     met: &Bound<'py, PyAny>,
     id: Option<ObjectId>,
@@ -91,8 +92,8 @@ pub(crate) enum Input {
     Object(Py<PyAny>),
 }
 
-/// Runs a reader of arguments in which futures stood. `inputs` are those of the call, `None` where an
-/// argument is the input.
+/// Runs a reader of arguments in which futures stood. `inputs` are those of the call, `None` where
+/// an argument is the input.
 pub(crate) fn with_inputs<R>(inputs: Vec<Option<Input>>, read: impl FnOnce() -> R) -> R {
     INPUTS.with_borrow_mut(|all| all.push(inputs));
     let result = read();

@@ -1,11 +1,12 @@
 //! Values between Python and the cluster: how objects are written, and read where they lie.
 //!
-//! Exact `None`, `bool`, `int`, `float`, `str` and `bytes` are MessagePack, written and read here. The
-//! rest is pickle 5 with its large buffers out of band, so that arrays are written with one copy and
-//! read with none. Futures inside values are references that the cluster knows of.
+//! Exact `None`, `bool`, `int`, `float`, `str` and `bytes` are MessagePack, written and read here.
+//! The rest is pickle 5 with its large buffers out of band, so that arrays are read without a copy.
+//! Futures inside values are references that the cluster knows of.
 //!
 //! # Layout
-//! - [`plain`]: MessagePack. [`pickled`]: pickle. [`pieces`]: a value as a list of places in memory.
+//! - [`plain`]: MessagePack. [`pickled`]: pickle. [`pieces`]: a value as a list of places in
+//!   memory.
 //! - [`view`]: bytes of the object store as a Python object.
 //! - [`met`]: futures inside values.
 //! - [`foreign`]: arguments of functions of other languages.
@@ -29,19 +30,21 @@ use pyo3::types::{PyBytes, PyString};
 
 pub(crate) use foreign::encode_foreign;
 pub(crate) use met::{Input, reduce_met, with_inputs};
+pub(crate) use pickled::encode_function;
 pub(crate) use pieces::Pieces;
 pub(crate) use plain::{plain, plain_data};
 
 /// What a value is written for, which decides what becomes of the futures inside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// An argument: the function gets their values. The first one met is input number `first` of the
-    /// call, and so on.
+    /// An argument: the function gets their values. The first one met is input number `first` of
+    /// the call, and so on.
     Argument {
         /// Inputs of the call so far.
         first: u32,
     },
     /// A result, or a value that is put: they stay futures.
+    #[default]
     Value,
 }
 
@@ -63,8 +66,8 @@ impl Encoded {
     }
 }
 
-/// Writes any value. `what` names it in errors: "argument 1". What cannot be written is refused with a
-/// `TypeError` or `PicklingError` that names the attribute which is the reason.
+/// Writes any value. `what` names it in errors: "argument 1". What cannot be written is refused
+/// with a `TypeError` or `PicklingError` that names the attribute which is the reason.
 pub(crate) fn encode(
     value: &Bound<'_, PyAny>,
     role: Role,
@@ -130,10 +133,19 @@ fn malformed(what: &str) -> PyErr {
     PyValueError::new_err(format!("a value is malformed: {what}"))
 }
 
-/// Writes a value as a result would be, for tests: its codec and its bytes.
+/// Writes a value as a result would be, for tests: its codec and its bytes. `foreign`: as an
+/// argument of a function in another language.
 #[pyfunction(name = "encode")]
-fn encode_for_test<'py>(value: &Bound<'py, PyAny>) -> PyResult<(u8, Bound<'py, PyBytes>)> {
-    let encoded = encode(value, Role::Value, &|| "the value".to_owned())?;
+#[pyo3(signature = (value, foreign=false))]
+fn encode_for_test<'py>(
+    value: &Bound<'py, PyAny>,
+    foreign: bool,
+) -> PyResult<(u8, Bound<'py, PyBytes>)> {
+    let what = || "the value".to_owned();
+    let encoded = match foreign {
+        false => encode(value, Role::Value, &what)?,
+        true => encode_foreign(value, &what)?,
+    };
     let mut bytes = Vec::with_capacity(encoded.pieces.len());
     encoded.pieces.append_to(&mut bytes);
     Ok((encoded.codec.0, PyBytes::new(value.py(), &bytes)))

@@ -1,8 +1,8 @@
 //! Pickle, protocol 5, with its large buffers out of band.
 //!
 //! Two picklers of `manyhands/_codec.py` do it: a fast one that writes classes and functions by
-//! reference, and cloudpickle's, to which a value goes that has something of `__main__` in it, or that
-//! the fast one cannot write.
+//! reference, and cloudpickle's, to which a value goes that has something of `__main__` in it, or
+//! that the fast one cannot write.
 
 use std::sync::Mutex;
 
@@ -27,7 +27,8 @@ const OUT_OF_BAND: usize = 4 << 10;
 /// A pickler that has written more than this (bytes) is not used again: its tables have grown.
 const KEPT_LIMIT: usize = 1 << 20;
 
-/// Picklers that wait for their next value. One for each thread that has ever encoded at the same time.
+/// Picklers that wait for their next value. One for each thread that has ever encoded at the same
+/// time.
 static POOL: Mutex<Vec<Fast>> = Mutex::new(Vec::new());
 
 /// As many as threads may be about to encode.
@@ -45,27 +46,30 @@ pub(super) fn encode(
     let (written, meeting) = collect(role, || write_full(value));
     match written {
         Ok(written) => written.into_value(meeting),
-        Err(error) => Err(explain(value, role, &error, what)),
+        // It tries parts of the value on their own, which may contain futures.
+        Err(error) => Err(collect(role, || explain(value, &error, what)).0),
     }
 }
 
-/// Says which part of a value cannot be written.
-fn explain(
-    value: &Bound<'_, PyAny>,
-    role: Role,
-    error: &PyErr,
+/// Writes a function as an object. There is nobody to hold what futures it closes over refer to:
+/// they are refused.
+pub(crate) fn encode_function(
+    function: &Bound<'_, PyAny>,
     what: &dyn Fn() -> String,
-) -> PyErr {
+) -> PyResult<Encoded> {
+    let written = write_fast(function).or_else(|_| write_full(function));
+    let written = written.map_err(|error| explain(function, &error, what))?;
+    written.into_value(Meeting::default())
+}
+
+/// Says which part of a value cannot be written.
+fn explain(value: &Bound<'_, PyAny>, error: &PyErr, what: &dyn Fn() -> String) -> PyErr {
     let py = value.py();
     let explained = || {
         let explain = codec(py)?.getattr(intern!(py, "explain"))?;
         explain.call1((what(), value, error.value(py)))
     };
-    // It tries parts of the value on their own, which may contain futures.
-    match collect(role, explained).0 {
-        Ok(explained) => PyErr::from_value(explained),
-        Err(_) => error.clone_ref(py),
-    }
+    explained().map_or_else(|_| error.clone_ref(py), PyErr::from_value)
 }
 
 fn codec<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyModule>> {

@@ -25,7 +25,8 @@ struct Function {
 /// How a function is called.
 #[derive(Clone, Copy)]
 struct Traits {
-    /// The first argument is the function to be called: a large one, which travels as an object.
+    /// The first arguments are a hash and what it is of, the function to be called: one that
+    /// travels as an object.
     is_given: bool,
     /// The result is for another language.
     plain_result: bool,
@@ -36,15 +37,26 @@ struct Traits {
 thread_local! {
     /// The functions that have been read, by their slot. Tasks run on one thread.
     static FUNCTIONS: RefCell<Vec<Option<Function>>> = const { RefCell::new(Vec::new()) };
-    /// Functions that were given as arguments, by the hash of their pickle; the one used last is last.
-    static GIVEN: RefCell<Vec<(blake3::Hash, Py<PyAny>)>> = const { RefCell::new(Vec::new()) };
+    /// Functions that were given as arguments and are kept; the one used last is last.
+    static GIVEN: RefCell<Vec<Given>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Functions that were given as arguments and are kept.
-const GIVEN_LIMIT: usize = 32;
+/// A function that was given as an argument.
+struct Given {
+    content: Vec<u8>,
+    /// Of its pickle.
+    bytes: usize,
+    callable: Py<PyAny>,
+    is_stream: bool,
+}
 
-/// Larger pickles (bytes) of such functions are read each time: to hash them takes as long.
-const HASHED_LIMIT: usize = 1 << 20;
+/// Functions that are kept, and bytes of their pickles.
+const GIVEN_LIMIT: usize = 32;
+const GIVEN_BYTES: usize = 64 << 20;
+
+/// Larger ones (bytes) that have buffers beside their pickle are read each time: that is short, and
+/// to keep them would keep what they map.
+const MAPPED_LIMIT: usize = 1 << 20;
 
 /// This process was forked by a task, and is no executor.
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -71,8 +83,8 @@ pub(super) fn run_module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(module.bind(py))
 }
 
-/// Whether SIGINT is handled as it was when the process began. If a task has changed that, it is put
-/// right: it is how tasks are told to stop.
+/// Whether SIGINT is handled as it was when the process began. If a task has changed that, it is
+/// put right: it is how tasks are told to stop.
 pub(super) fn has_own_interrupt(py: Python<'_>) -> bool {
     static HANDLER: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
     let find = || {
@@ -101,9 +113,8 @@ pub(super) fn run(
     let arguments = Arguments::read(py, invocation, traits.is_given)?;
     let callable = match arguments.function {
         None => callable,
-        Some(given) => {
-            let told = run_module(py).and_then(|run| run.call_method1("is_stream", (&given,)));
-            traits.is_stream = told.and_then(|told| told.extract()).unwrap_or(false);
+        Some((given, is_stream)) => {
+            traits.is_stream = is_stream;
             given
         }
     };
@@ -147,8 +158,8 @@ fn load(py: Python<'_>, declared: &Declared) -> PyResult<Function> {
 
 /// What a function is called with.
 struct Arguments<'py> {
-    /// The function itself, if it was given.
-    function: Option<Py<PyAny>>,
+    /// The function itself, if it was given, and whether it is a generator function.
+    function: Option<(Py<PyAny>, bool)>,
     positional: Bound<'py, PyTuple>,
     named: Option<Bound<'py, PyDict>>,
 }
@@ -166,7 +177,7 @@ impl<'py> Arguments<'py> {
             true => Some(given(py, invocation, first)?),
             false => None,
         };
-        first += usize::from(is_given);
+        first += if is_given { 2 } else { 0 };
         let read = || {
             let read = |i| value(py, invocation, i, first);
             (first..invocation.arg_count()).map(read).collect::<Result<Vec<_>, _>>()
@@ -210,34 +221,52 @@ fn names<'py>(
     }
 }
 
-/// A function that travels as an object.
-fn given(py: Python<'_>, invocation: &Invocation<'_>, i: usize) -> Result<Py<PyAny>, FailureKind> {
-    let unreadable = |error: PyErr| failure::unreadable(py, "the function", &error);
-    let Arg::One(loaded) = invocation.arg(i)? else {
+/// A function that travels as an object, of which the hash is argument number `i`; and whether it
+/// is a generator function.
+fn given(
+    py: Python<'_>,
+    invocation: &Invocation<'_>,
+    i: usize,
+) -> Result<(Py<PyAny>, bool), FailureKind> {
+    let (Arg::One(content), Arg::One(loaded)) = (invocation.arg(i)?, invocation.arg(i + 1)?) else {
         return Err(FailureKind::Value { message: "the function is a list".to_owned() });
     };
-    if loaded.as_slice().len() > HASHED_LIMIT {
-        return read(py, &loaded).map(Bound::unbind).map_err(unreadable);
-    }
-    let hash = blake3::hash(loaded.as_slice());
+    let content = content.as_slice();
     let known = GIVEN.with_borrow_mut(|given| {
-        let place = given.iter().rposition(|(known, _)| *known == hash)?;
-        let found = given.remove(place);
-        let function = found.1.clone_ref(py);
-        given.push(found);
-        Some(function)
+        let place = given.iter().rposition(|known| known.content == content)?;
+        given[place..].rotate_left(1);
+        let found = given.last()?;
+        Some((found.callable.clone_ref(py), found.is_stream))
     });
     if let Some(known) = known {
         return Ok(known);
     }
-    let function = read(py, &loaded).map_err(unreadable)?.unbind();
-    let kept = (hash, function.clone_ref(py));
-    let dropped = GIVEN.with_borrow_mut(|given| {
-        given.push(kept);
-        (given.len() > GIVEN_LIMIT).then(|| given.remove(0))
+    let unreadable = |error: PyErr| failure::unreadable(py, "the function", &error);
+    let callable = read(py, &loaded).map_err(unreadable)?.unbind();
+    let told = run_module(py).and_then(|run| run.call_method1("is_stream", (&callable,)));
+    let is_stream = told.and_then(|told| told.extract()).unwrap_or(false);
+    let (codec, bytes) = (loaded.codec, loaded.as_slice().len());
+    if bytes <= MAPPED_LIMIT || codec == Codec::PICKLE5 && bytes <= GIVEN_BYTES {
+        let content = content.to_vec();
+        keep(Given { content, bytes, callable: callable.clone_ref(py), is_stream });
+    }
+    Ok((callable, is_stream))
+}
+
+/// Keeps a function, and lets go of those that were used longest ago.
+fn keep(function: Given) {
+    let dropped: Vec<Given> = GIVEN.with_borrow_mut(|given| {
+        given.push(function);
+        let mut kept = 0;
+        let is_kept = |given: &&Given| {
+            kept += given.bytes;
+            kept <= GIVEN_BYTES
+        };
+        let kept = given.iter().rev().take(GIVEN_LIMIT).take_while(is_kept).count();
+        given.drain(..given.len() - kept).collect()
     });
+    // Outside of the borrow: what goes here may run Python code.
     drop(dropped);
-    Ok(function)
 }
 
 /// Argument number `i`; the first one that the function is called with is `first`.

@@ -1,7 +1,7 @@
 //! What an exception becomes on its way to those who wait for the task.
 
 use manyhands_proto::task::FailureKind;
-use manyhands_proto::value::Value;
+use manyhands_proto::value::{Codec, Value};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
@@ -31,23 +31,28 @@ pub(super) fn raised(py: Python<'_>, error: PyErr) -> FailureKind {
 
 /// An exception as a value, if it can be written and read again.
 fn portable(exception: &Bound<'_, PyAny>) -> Option<Value> {
-    let rebuilt = || {
-        let codec = exception.py().import("manyhands._codec")?;
-        codec.call_method1("portable", (exception,))
-    };
-    written(exception).or_else(|| written(&rebuilt().ok()?))
+    written(exception).or_else(|| rewritten(exception)).filter(|value| value.bytes.len() <= LIMIT)
 }
 
 fn written(exception: &Bound<'_, PyAny>) -> Option<Value> {
-    let py = exception.py();
     let encoded = codec::encode(exception, Role::Value, &String::new).ok()?;
     if encoded.pieces.len() > LIMIT || !encoded.contains.is_empty() {
         return None;
     }
     let mut bytes = Vec::new();
     encoded.pieces.append_to(&mut bytes);
-    codec::decode_slice(py, encoded.codec, &bytes).ok()?;
-    Some(Value { codec: encoded.codec, bytes: bytes.into() })
+    readable(exception.py(), Value { codec: encoded.codec, bytes: bytes.into() })
+}
+
+/// An exception that cannot be read as it is written usually.
+fn rewritten(exception: &Bound<'_, PyAny>) -> Option<Value> {
+    let codec = exception.py().import("manyhands._codec").ok()?;
+    let bytes: Vec<u8> = codec.call_method1("rewritten", (exception,)).ok()?.extract().ok()?;
+    readable(exception.py(), Value { codec: Codec::PICKLE5, bytes: bytes.into() })
+}
+
+fn readable(py: Python<'_>, value: Value) -> Option<Value> {
+    codec::decode_slice(py, value.codec, &value.bytes).ok().map(|_| value)
 }
 
 /// Something that the task was given cannot be read.

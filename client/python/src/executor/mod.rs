@@ -20,7 +20,8 @@ use manyhands_executor::foreign;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
-/// Takes the socket to the worker from standard input. Before anything that a user chose is imported.
+/// Takes the socket to the worker from standard input. Before anything that a user chose is
+/// imported.
 #[pyfunction]
 fn template_begin() -> PyResult<()> {
     foreign::prepare().map_err(|error| PyOSError::new_err(error.to_string()))

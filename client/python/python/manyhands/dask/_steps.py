@@ -24,7 +24,6 @@ from dask._task_spec import (
 )
 from dask.sizeof import sizeof
 
-from .. import _functions
 from .._core import Future
 from . import _run
 from ._groups import Group, Key, Needed
@@ -80,8 +79,6 @@ class Table:
         if found is None:
             found = self._places[id(thing)] = len(self.entries)
             self.entries.append(thing)
-            for module in _functions.modules_of(thing) if callable(thing) else ():
-                _functions.travels_by_value(module)
         return found
 
 
