@@ -4,7 +4,7 @@
 //! already, and others get it as they get any program.
 
 mod child;
-mod scratch;
+pub(crate) mod scratch;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{label, named, start_logging};
 use crate::failure::Failure;
+use crate::order::scratch;
 use crate::settings::{self, Config};
 use crate::table::print;
 use crate::units::{Bytes, Span};
@@ -117,7 +118,10 @@ impl Worker {
             return print(&settings::print(&settings, "worker"));
         }
         start_logging();
-        let run = manyhands_worker::daemon::run(settings.config()?);
+        let config = settings.config()?;
+        scratch::sweep();
+        let run = manyhands_worker::daemon::run(config);
+        scratch::sweep();
         run.map_err(|error| Failure::Daemon { what: "worker", message: error.to_string() })
     }
 }

@@ -1,10 +1,12 @@
 //! A fresh directory for each command, and what killed executors left behind.
 //!
 //! Each executor has a directory, which it keeps locked for as long as it lives; a command has one
-//! within it. An executor that makes its own first removes those that nobody locks any more.
+//! within it. Directories that nobody locks any more are removed by the next executor that makes its
+//! own, and by a worker when it starts and when it ends.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,16 +64,25 @@ impl Base {
             let path = within.join(format!("{PREFIX}{number}"));
             match fs::DirBuilder::new().create_private(&path) {
                 Ok(()) => {
-                    let dir = File::open(&path)?;
-                    flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
-                    return Ok(Base { path, _dir: dir });
+                    if let Some(dir) = lock(&path) {
+                        return Ok(Base { path, _dir: dir });
+                    }
                 }
                 // Another namespace has a process of this number.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1 << 32,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
+            number += 1 << 32;
         }
     }
+}
+
+/// Locks a directory. `None` if somebody else has it, or has removed it before it was locked.
+fn lock(path: &Path) -> Option<File> {
+    let dir = File::open(path).ok()?;
+    flock(&dir, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let is = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    (is(dir.metadata().ok()?) == is(fs::metadata(path).ok()?)).then_some(dir)
 }
 
 trait Private {
@@ -86,15 +97,19 @@ impl Private for fs::DirBuilder {
 }
 
 /// Removes the directories of executors that are gone. What cannot be removed stays.
+pub(crate) fn sweep() {
+    remove_abandoned(&std::env::temp_dir());
+}
+
 fn remove_abandoned(within: &Path) {
     let Ok(entries) = fs::read_dir(within) else { return };
     for entry in entries.flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let Some(dir) = (ours && is_dir).then(|| File::open(entry.path()).ok()).flatten() else {
-            continue;
-        };
-        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if ours
+            && is_dir
+            && let Some(_locked) = lock(&entry.path())
+        {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -117,6 +132,9 @@ mod tests {
         assert!(alive.path.join("file").exists() && temp.join("other").exists());
         assert!(!dead.exists());
         assert_ne!(second.path, alive.path);
+        let removed = second.path.clone();
+        fs::remove_dir(&removed).unwrap();
+        assert!(lock(&removed).is_none() && lock(&alive.path).is_none());
         fs::remove_dir_all(&temp).unwrap();
     }
 }

@@ -1,6 +1,11 @@
 //! Every command, as people call it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::fs::FlockOperation;
 
 use crate::machine::Cluster;
 
@@ -69,10 +74,10 @@ fn a_cluster_is_asked_and_ordered() {
     assert_eq!(cluster.prints(&["jobs"]), "no jobs\n", "a job ends with its command");
     assert_eq!(json(&["objects", "--json"])["total"], 0);
     let mut long = cluster.command(&["run", "--", "sh", "-c", "echo begun; exec sleep 600"]);
-    let mut long = long.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut long = long.stdout(Stdio::piped()).spawn().unwrap();
     let mut begun = String::new();
-    let mut printed = std::io::BufReader::new(long.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut printed, &mut begun).unwrap();
+    let mut printed = BufReader::new(long.stdout.take().unwrap());
+    printed.read_line(&mut begun).unwrap();
     assert_eq!(begun, "begun\n");
     let tasks = json(&["tasks", "--json"]);
     let task = tasks["tasks"][0]["task"].as_str().unwrap();
@@ -89,6 +94,28 @@ fn a_cluster_is_asked_and_ordered() {
     let workers = json(&["workers", "--json"]);
     assert_eq!(workers.as_array().unwrap().len(), 1);
     assert_eq!(workers[0]["name"], "w0");
+}
+
+#[test]
+fn directories_of_commands_that_a_killed_worker_left_are_removed_by_the_next() {
+    let mut cluster = Cluster::start(1);
+    let mut long = cluster.command(&["run", "--", "sh", "-c", "touch left; pwd; exec sleep 600"]);
+    let mut long = long.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut place = String::new();
+    BufReader::new(long.stdout.take().unwrap()).read_line(&mut place).unwrap();
+    let place = Path::new(place.trim_end());
+    assert!(place.starts_with(cluster.dir().canonicalize().unwrap()), "{}", place.display());
+    let executors = File::open(place.parent().unwrap()).unwrap();
+    cluster.kill_worker(0);
+    // Its executors end after it, and have let go of the directory then.
+    rustix::fs::flock(&executors, FlockOperation::LockExclusive).unwrap();
+    drop(executors);
+    assert!(place.join("left").exists());
+    long.kill().unwrap();
+    long.wait().unwrap();
+    cluster.add_worker("next");
+    cluster.prints(&["run", "--label", "worker=next", "--cwd", "/", "--", "true"]);
+    assert!(!place.exists(), "{} is still there", place.display());
 }
 
 #[test]

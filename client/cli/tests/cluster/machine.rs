@@ -104,6 +104,6 @@ fn program(dir: &Path) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MANYHANDS_")) {
         command.env_remove(name);
     }
-    command.env("MANYHANDS_LOG", "warn");
+    command.env("MANYHANDS_LOG", "warn").env("TMPDIR", dir);
     command
 }
