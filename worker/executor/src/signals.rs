@@ -55,7 +55,8 @@ pub(crate) fn install(ends: &Ends) {
 /// Puts our handler of SIGINT in the place of whatever is there.
 pub(crate) fn take_over() {
     // SAFETY: the structures are plain data, filled before use; the handler does nothing but load and
-    // store atomics, and what a runtime promises to be safe there. Without SA_RESTART, since interrupting system calls is what it is for.
+    // store atomics, and what a runtime promises to be safe there. It goes without SA_RESTART, since
+    // interrupting system calls is what it is for.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_interrupt as *const () as usize;

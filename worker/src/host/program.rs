@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use manyhands_executor::foreign;
 use manyhands_executor::process::{self, VARIABLE, VERSION};
 use manyhands_proto::client::Environment;
 use serde_json::json;
 
 /// What no process of a user's shall inherit: secrets and settings of the daemon.
 const OWN_VARIABLES: &str = "MANYHANDS_";
-
-/// The variable of the environment that makes an interpreter with the package a template. Its value is
-/// that of [`VARIABLE`].
-const PYTHON_VARIABLE: &str = "MANYHANDS_PYTHON_TEMPLATE";
 
 /// What an interpreter runs first.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
@@ -175,7 +172,7 @@ impl Python {
         if let Some(directory) = &environment.directory {
             command.current_dir(directory);
         }
-        command.env(PYTHON_VARIABLE, VERSION);
+        command.env(foreign::VARIABLE, VERSION);
         command.arg("-c").arg(BOOTSTRAP).arg(self.spec());
         command
     }

@@ -82,7 +82,8 @@ fn start() -> io::Result<Template<Linked>> {
 /// variable is gone from here on.
 pub(super) fn check_version(variable: &str) -> io::Result<()> {
     let version = std::env::var(variable).unwrap_or_default();
-    // SAFETY: there is a single thread.
+    // SAFETY: no other thread reads the environment. A Rust program has none, before its `main`; an
+    // interpreter has none of a user's, since it comes here before it imports anything of theirs.
     unsafe { std::env::remove_var(variable) };
     match version == VERSION {
         true => Ok(()),
