@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use manyhands_proto::task::{AttemptFailure, Failed, FailureKind, TaskFailure};
+use manyhands_proto::words::Bytes;
 use manyhands_proto::{ObjectId, TaskId};
 use thiserror::Error;
 
@@ -18,7 +19,7 @@ pub enum Error {
     /// last.
     #[error(
         "the graph has a cycle, so none of its tasks could ever start: {}; take out one of the \
-         `after` that close it",
+         dependencies that close it",
         names.join(" -> ")
     )]
     Cycle {
@@ -55,8 +56,9 @@ pub enum Error {
     },
     /// A large value found no room in the object store.
     #[error(
-        "a value of {size} bytes cannot be stored: {message}; raise the store's limit, or drop \
-         handles that are no longer needed"
+        "a value of {} cannot be stored: {message}; raise the store's limit, or let go of values \
+         that are no longer needed",
+        Bytes(*size as u64)
     )]
     Store {
         /// Its encoded size in bytes.
@@ -100,7 +102,7 @@ pub enum Error {
         parts: usize,
     },
     /// The job of this client was closed.
-    #[error("the job of this client was closed: open another with `Client::job`")]
+    #[error("the job of this client was closed: open another one")]
     JobClosed,
     /// A session opens only so many jobs in its life.
     #[error("a session opens at most {limit} jobs: connect again for more")]
@@ -222,8 +224,13 @@ impl fmt::Display for TaskError {
         let failure = &*self.failed.failure;
         write!(f, "task {} ({}) failed", short(&failure.name), failure.task)?;
         write_place(f, failure.attempts.last())?;
-        write!(f, ": ")?;
-        write_kind(f, &failure.kind)?;
+        write!(f, ": {}", failure.kind)?;
+        if let FailureKind::Died(death) = &failure.kind
+            && !death.stderr_tail.trim().is_empty()
+        {
+            write!(f, "\n  last lines of stderr:")?;
+            write_indented(f, &death.stderr_tail)?;
+        }
         write_args(f, &failure.args)?;
         write_attempts(f, failure)?;
         write_chain(f, self.object.task, &self.failed.chain, failure)?;
@@ -233,7 +240,7 @@ impl fmt::Display for TaskError {
             write!(f, "\n  backtrace:")?;
             write_indented(f, backtrace)?;
         }
-        match advice(&failure.kind) {
+        match failure.kind.advice() {
             Some(advice) => write!(f, "\n  advice: {advice}"),
             None => Ok(()),
         }
@@ -252,49 +259,6 @@ fn write_place(f: &mut fmt::Formatter<'_>, last: Option<&AttemptFailure>) -> fmt
         }
         Some(AttemptFailure { worker: Some(worker), .. }) => write!(f, " on {worker}"),
         _ => Ok(()),
-    }
-}
-
-fn write_kind(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Result {
-    match kind {
-        FailureKind::Error { message } => write!(f, "it returned an error: {message}"),
-        FailureKind::Panicked { message, .. } => write!(f, "it panicked: {message}"),
-        FailureKind::Raised { type_name, message, .. } => {
-            write!(f, "it raised {type_name}: {message}")
-        }
-        FailureKind::Died(death) => {
-            match (death.signal, death.exit_code) {
-                (Some(signal), _) => {
-                    write!(f, "its executor was killed by {}", signal_name(signal))?
-                }
-                (None, Some(code)) => write!(f, "its executor exited with code {code}")?,
-                (None, None) => write!(f, "its executor ended")?,
-            }
-            write!(f, " (peak memory {})", Bytes(death.peak_memory))?;
-            if !death.stderr_tail.trim().is_empty() {
-                write!(f, "\n  last lines of stderr:")?;
-                write_indented(f, &death.stderr_tail)?;
-            }
-            Ok(())
-        }
-        FailureKind::TimeLimit { limit_us } => {
-            write!(f, "it ran past its time limit of {}", Micros(*limit_us))
-        }
-        FailureKind::Deadline => write!(f, "its deadline passed before it had ended"),
-        FailureKind::MemoryLimit { limit, used } => write!(
-            f,
-            "it used {} of memory, more than its limit of {}",
-            Bytes(*used),
-            Bytes(*limit)
-        ),
-        FailureKind::Cancelled { reason } => write!(f, "it was cancelled: {reason}"),
-        FailureKind::WorkerLost { worker } => write!(f, "{worker} was lost while it ran there"),
-        FailureKind::LostInput { object } => {
-            write!(f, "its argument {object} was lost and cannot be made again")
-        }
-        FailureKind::Value { message } => write!(f, "{message}"),
-        FailureKind::Infeasible { message } => write!(f, "no worker can ever run it: {message}"),
-        FailureKind::Refused { message } => write!(f, "it was refused: {message}"),
     }
 }
 
@@ -343,37 +307,6 @@ fn write_indented(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     text.trim_end().lines().try_for_each(|line| write!(f, "\n    {line}"))
 }
 
-/// What the user can do about it.
-fn advice(kind: &FailureKind) -> Option<&'static str> {
-    Some(match kind {
-        FailureKind::Error { .. } | FailureKind::Raised { .. } => {
-            "if another attempt can end otherwise, give it `.retries(n)`"
-        }
-        FailureKind::Panicked { backtrace, .. } if backtrace.trim().is_empty() => {
-            "set RUST_BACKTRACE=1 for a backtrace, or call the function in this process: `f(x)`"
-        }
-        FailureKind::Panicked { .. } => "call the function in this process to debug it: `f(x)`",
-        FailureKind::Died(death) if death.signal == Some(9) => {
-            "the system may have run out of memory: declare `.memory(bytes)`, so that fewer such \
-             tasks run at one time"
-        }
-        FailureKind::Died(_) => {
-            "it may be a bug in native code: call the function in this process under a debugger"
-        }
-        FailureKind::TimeLimit { .. } => "raise `.time_limit(..)`, or split the task",
-        FailureKind::Deadline => {
-            "give it more time, a higher `.priority(..)`, or ask `explain` why it waited"
-        }
-        FailureKind::MemoryLimit { .. } => "raise `.memory_limit(bytes)`, or split the task",
-        FailureKind::WorkerLost { .. } => "raise `.crash_retries(n)` if workers come and go",
-        FailureKind::LostInput { .. } => "submit again what makes the argument",
-        FailureKind::Infeasible { .. } => "ask for less, or add a worker that has it",
-        FailureKind::Cancelled { .. } | FailureKind::Value { .. } | FailureKind::Refused { .. } => {
-            return None;
-        }
-    })
-}
-
 /// An attempt in one line.
 struct Line<'a>(&'a AttemptFailure);
 
@@ -381,63 +314,8 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.attempt + 1)?;
         write_place(f, Some(self.0))?;
-        write!(f, ": {}", Summary(&self.0.kind))
+        write!(f, ": {}", self.0.kind.summary())
     }
-}
-
-/// A failure in one line.
-struct Summary<'a>(&'a FailureKind);
-
-impl fmt::Display for Summary<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Kind<'a>(&'a FailureKind);
-        impl fmt::Display for Kind<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_kind(f, self.0)
-            }
-        }
-        let text = Kind(self.0).to_string();
-        f.write_str(text.lines().next().unwrap_or_default())
-    }
-}
-
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            n if n < 1 << 10 => write!(f, "{n} B"),
-            n if n < 1 << 20 => write!(f, "{:.1} KiB", n as f64 / 1024.0),
-            n if n < 1 << 30 => write!(f, "{:.1} MiB", n as f64 / f64::from(1 << 20)),
-            n => write!(f, "{:.1} GiB", n as f64 / f64::from(1 << 30)),
-        }
-    }
-}
-
-struct Micros(u64);
-
-impl fmt::Display for Micros {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&std::time::Duration::from_micros(self.0), f)
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        2 => "SIGINT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        31 => "SIGSYS",
-        _ => return format!("signal {signal}"),
-    };
-    format!("{name} (signal {signal})")
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn an_error_of_the_task_with_its_attempts() {
          invalid digit\n  arguments: job-0000abcd/1.1[0], job-0000abcd/1.2[1]\n  attempts: 2\n    \
          1 on worker-0, executor 42: it returned an error: invalid digit\n    \
          2 on worker-0, executor 42: it returned an error: invalid digit\n  \
-         advice: if another attempt can end otherwise, give it `.retries(n)`"
+         advice: if another attempt can end otherwise, set the option retries"
     );
 }
 
@@ -44,7 +44,7 @@ fn a_panic_with_its_backtrace_and_the_chain_that_failed_with_it() {
          src/main.rs:3:5\n  arguments: job-0000abcd/1.1[0], job-0000abcd/1.2[1]\n  \
          failed with it: -> sum (job-0000abcd/1.6) -> report (job-0000abcd/1.9)\n  \
          backtrace:\n    0: demo::parse\n    1: main\n  \
-         advice: call the function in this process to debug it: `f(x)`"
+         advice: debug it as a plain call in one process"
     );
 }
 
@@ -55,9 +55,9 @@ fn a_death_with_its_signal_memory_and_last_words() {
     assert_eq!(
         error(FailureKind::Died(death), 1, task(5), &[]),
         "task parse (job-0000abcd/1.5) failed on worker-0, executor 42: its executor was killed by \
-         SIGABRT (signal 6) (peak memory 3.0 MiB)\n  last lines of stderr:\n    double free\n  \
+         SIGABRT (signal 6) (peak memory 3 MiB)\n  last lines of stderr:\n    double free\n  \
          arguments: job-0000abcd/1.1[0], job-0000abcd/1.2[1]\n  advice: it may be a bug in native \
-         code: call the function in this process under a debugger"
+         code: debug it as a plain call in one process"
     );
 }
 
@@ -65,9 +65,9 @@ fn a_death_with_its_signal_memory_and_last_words() {
 fn limits_are_named_with_what_was_used() {
     let limit = FailureKind::MemoryLimit { limit: 1 << 30, used: 3 << 29 };
     let text = error(limit, 1, task(5), &[]);
-    assert!(text.contains("it used 1.5 GiB of memory, more than its limit of 1.0 GiB"), "{text}");
+    assert!(text.contains("it used 1.5 GiB of memory, more than its limit of 1 GiB"), "{text}");
     let text = error(FailureKind::TimeLimit { limit_us: 1_500_000 }, 1, task(5), &[]);
-    assert!(text.contains("it ran past its time limit of 1.5s"), "{text}");
+    assert!(text.contains("it ran past its time limit of 1.5 s"), "{text}");
     let cancelled = FailureKind::Cancelled { reason: "by the user".into() };
     let text = error(cancelled, 0, task(5), &[]);
     assert!(
@@ -81,6 +81,6 @@ fn a_cycle_names_its_functions() {
     assert_eq!(
         Error::Cycle { names }.to_string(),
         "the graph has a cycle, so none of its tasks could ever start: a -> b -> a; take out one \
-         of the `after` that close it"
+         of the dependencies that close it"
     );
 }

@@ -289,9 +289,13 @@ fn a_second_attempt_that_submits_other_children_is_told_so_and_gets_no_wrong_res
 #[test]
 fn what_no_worker_can_ever_run_fails_at_once() {
     let client = two_slots();
-    for never in [double::lazy(1).cores(3.0), double::lazy(1).resource("gpu", 1.0)] {
+    for (never, lacks) in [
+        (double::lazy(1).cores(3.0), "worker-0 lacks 3 cores (it has 2)"),
+        (double::lazy(1).resource("gpu", 0.5), "worker-0 lacks 0.5 gpu (it has 0)"),
+        (double::lazy(1).memory(1 << 60), "worker-0 lacks 1024 PiB of memory (it has "),
+    ] {
         let error = task_error(client.compute(never));
         let FailureKind::Infeasible { message } = error.kind() else { panic!("{error}") };
-        assert!(message.contains("worker-0 lacks"), "{message}");
+        assert!(message.contains(lacks), "{message}");
     }
 }

@@ -1,5 +1,7 @@
 //! Length-prefixed MessagePack frames, and the hello with its version rule.
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -94,6 +96,16 @@ pub enum Role {
     Worker,
     /// A client.
     Client,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Scheduler => "scheduler",
+            Role::Worker => "worker",
+            Role::Client => "client",
+        })
+    }
 }
 
 impl Hello {

@@ -9,6 +9,7 @@
 //! - [`time`]: microseconds, handed in by whoever owns a clock.
 //! - [`value`]: an encoded value, its codec, and where it may lie.
 //! - [`task`]: what a user may ask of a task (options, resources) and how a task fails.
+//! - [`words`]: how amounts and failures are written for people.
 //! - [`graph`]: a batch of a task graph, in columns.
 //! - [`client`]: the conversation between a client and the scheduler.
 //! - [`worker`]: the conversation between the scheduler and a worker.
@@ -29,6 +30,7 @@ pub mod session;
 pub mod task;
 pub mod time;
 pub mod value;
+pub mod words;
 pub mod worker;
 
 pub use ids::{FunctionId, JobId, Lane, ObjectId, SessionId, TaskId, WorkerId};

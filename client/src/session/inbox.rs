@@ -76,7 +76,7 @@ impl State {
     /// A worker wants a program that the connection has not been given.
     fn on_program_wanted(&mut self, program: u128) {
         self.flush();
-        let message = "the client that called it has not offered it (`Client::offer`)".to_owned();
+        let message = "the client that called it has not offered it".to_owned();
         self.outbox.push(FromClient::ProgramFailed { program, message });
     }
 

@@ -4,6 +4,7 @@ use manyhands_proto::client::{
     CODE_LIMIT, Environment, FunctionSpec, Outcome, Runtime, Stream, ToClient,
 };
 use manyhands_proto::task::{Failed, FailureKind, TaskFailure};
+use manyhands_proto::words::Bytes;
 use manyhands_proto::worker::ToWorker;
 use manyhands_proto::{JobId, Lane, ObjectId, SessionId, TaskId};
 use std::sync::Arc;
@@ -235,8 +236,9 @@ impl Core {
         let bytes: u64 = functions.iter().map(weight).sum();
         if self.sessions[session].function_bytes + bytes > FUNCTION_BYTES {
             return Err(format!(
-                "the functions that this session has described have more than {FUNCTION_BYTES} bytes: \
-                 give them as arguments what they close over"
+                "the functions that this session has described have more than {}: give them as \
+                 arguments what they close over",
+                Bytes(FUNCTION_BYTES)
             ));
         }
         Ok(())
@@ -430,8 +432,10 @@ fn check_function(spec: &FunctionSpec) -> Result<(), String> {
     let (name, bytes) = (shown(&spec.name), spec.code.len());
     if bytes > CODE_LIMIT {
         return Err(format!(
-            "the code of function {name} has {bytes} bytes; {CODE_LIMIT} are the most: put what it \
-             closes over as an object, and give it that as an argument"
+            "the code of function {name} has {}; {} are the most: put what it closes over as an \
+             object, and give it that as an argument",
+            Bytes(bytes as u64),
+            Bytes(CODE_LIMIT as u64)
         ));
     }
     let Runtime::Python(environment) = &spec.runtime else { return Ok(()) };
@@ -441,8 +445,10 @@ fn check_function(spec: &FunctionSpec) -> Result<(), String> {
     let bytes: usize = words.map(String::len).sum();
     if bytes > ENVIRONMENT_BYTES {
         return Err(format!(
-            "the environment of function {name} has {bytes} bytes; {ENVIRONMENT_BYTES} are the most: \
-             variables, modules to import and paths are meant to be few"
+            "the environment of function {name} has {}; {} are the most: variables, modules to \
+             import and paths are meant to be few",
+            Bytes(bytes as u64),
+            Bytes(ENVIRONMENT_BYTES as u64)
         ));
     }
     Ok(())

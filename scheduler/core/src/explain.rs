@@ -1,6 +1,7 @@
 //! Why a task is where it is, in words.
 
 use manyhands_proto::client::{Explanation, TaskState, ToClient};
+use manyhands_proto::words::Bytes;
 use manyhands_proto::worker::ToWorker;
 use manyhands_proto::{TaskId, WorkerId};
 use smallvec::SmallVec;
@@ -96,9 +97,9 @@ impl Core {
             }
             State::Done => (TaskState::Done, self.where_done(task)),
             State::Failed(failed) => {
-                let (name, kind) = (&failed.failure.name, &failed.failure.kind);
-                let cause = failed.failure.task;
-                (TaskState::Failed, format!("{name} ({cause}) failed: {kind:?}"))
+                let (name, cause) = (&failed.failure.name, failed.failure.task);
+                let what = failed.failure.kind.summary();
+                (TaskState::Failed, format!("{name} ({cause}) failed: {what}"))
             }
         };
         Explanation { state, reason }
@@ -169,8 +170,8 @@ impl Core {
         });
         if expected >= RESERVED_FROM && full.count() == able.len() {
             return format!(
-                "it is expected to return {expected} bytes, and no worker's store has room for \
-                 them now"
+                "it is expected to return {}, and no worker's store has room for that now",
+                Bytes(expected)
             );
         }
         if demand.has_more_than_cores() && able.iter().all(|(_, w)| !w.has_free(demand)) {
@@ -226,7 +227,7 @@ impl Core {
                 format!("with {}", ids.collect::<Vec<_>>().join(", "))
             }
         };
-        format!("its result ({} bytes) is {named}", there.size)
+        format!("its result ({}) is {named}", Bytes(there.size))
     }
 
     /// A session that is no more gets no answers.

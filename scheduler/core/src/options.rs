@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use manyhands_proto::task::{Resources, TaskOptions};
+use manyhands_proto::words::{Amount, Bytes, Cores};
 use manyhands_proto::worker::WorkerSpec;
 use rustc_hash::FxHashMap;
 
@@ -23,16 +24,18 @@ impl Demand {
     pub(crate) fn misses(&self, spec: &WorkerSpec) -> Option<String> {
         let (want, have) = (&self.resources, &spec.resources);
         if want.millicores > have.millicores || have.millicores == 0 {
-            let (want, have) = (want.millicores, have.millicores);
-            return Some(format!("{want} thousandths of a core (it has {have})"));
+            let (want, have) = (Cores(want.millicores), Amount(have.millicores.into()));
+            return Some(format!("{want} (it has {have})"));
         }
         if want.memory > have.memory && have.memory > 0 || want.memory > 0 && have.memory == 0 {
-            return Some(format!("{} bytes of memory (it has {})", want.memory, have.memory));
+            let (want, have) = (Bytes(want.memory), Bytes(have.memory));
+            return Some(format!("{want} of memory (it has {have})"));
         }
         for (name, amount) in &want.named {
             let there = have.named.iter().find(|(n, _)| n == name).map_or(0, |(_, a)| *a);
             if *amount > there {
-                return Some(format!("{amount} thousandths of {name} (it has {there})"));
+                let (want, have) = (Amount(*amount), Amount(there));
+                return Some(format!("{want} {name} (it has {have})"));
             }
         }
         let missing = self.labels.iter().find(|label| !carries(spec, label));

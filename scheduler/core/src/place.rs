@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use manyhands_proto::task::FailureKind;
 use manyhands_proto::value::INLINE_LIMIT;
+use manyhands_proto::words::Bytes;
 use smallvec::SmallVec;
 
 use crate::assign::TASK_BYTES;
@@ -108,9 +109,10 @@ impl Core {
     }
 
     fn refuse_task(&mut self, task: TaskIdx, bytes: usize) {
+        let (bytes, most) = (Bytes(bytes as u64), Bytes(TASK_BYTES as u64));
         let message = format!(
-            "its arguments and the small values that were put for it have {bytes} bytes together; \
-             {TASK_BYTES} are the most: put them together into fewer and larger values"
+            "its arguments and the small values that were put for it have {bytes} together; {most} \
+             are the most: put them together into fewer and larger values"
         );
         self.tasks[task].state = State::Waiting { missing: 0 };
         self.fail(task, FailureKind::Refused { message });

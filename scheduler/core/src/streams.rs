@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use manyhands_proto::client::{Outcome, PutPlace, ROOM_LIMIT, ToClient};
 use manyhands_proto::task::{Failed, FailureKind, TaskOptions};
 use manyhands_proto::value::{INLINE_LIMIT, ObjectMeta, Value};
+use manyhands_proto::words::Bytes;
 use manyhands_proto::{ObjectId, TaskId};
 use smallvec::smallvec;
 
@@ -268,7 +269,7 @@ impl Core {
                 "{id} cannot be put as item {number}: {made} were made, and there is room for {upto}"
             )),
             PutPlace::Inline(bytes) if bytes.len() > INLINE_LIMIT => {
-                Some(format!("{id} has {} bytes: too many for a message", bytes.len()))
+                Some(format!("{id} has {}: too much for a message", Bytes(bytes.len() as u64)))
             }
             _ => None,
         };

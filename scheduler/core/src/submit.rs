@@ -4,6 +4,7 @@ use manyhands_proto::client::PutPlace;
 use manyhands_proto::graph::{GraphBatch, Input, TaskRow};
 use manyhands_proto::task::{Failed, FailureKind, TaskOptions};
 use manyhands_proto::value::{INLINE_LIMIT, ObjectMeta};
+use manyhands_proto::words::Bytes;
 use manyhands_proto::{ObjectId, Time};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -67,10 +68,10 @@ impl Core {
             && let Some((id, .., args)) =
                 batch.rows_with_parts().find(|(.., args)| args.len() > TASK_BYTES)
         {
-            let n = args.len();
+            let (n, most) = (Bytes(args.len() as u64), Bytes(TASK_BYTES as u64));
             return Err(format!(
-                "the arguments of {id} have {n} bytes; {TASK_BYTES} are the most: put large values, \
-                 and give the task what that returns"
+                "the arguments of {id} have {n}; {most} are the most: put large values, and give \
+                 the task what that returns"
             ));
         }
         let owner = &self.sessions[session];
@@ -339,7 +340,7 @@ impl Core {
         if let PutPlace::Inline(bytes) = place
             && bytes.len() > INLINE_LIMIT
         {
-            return Err(format!("{id} has {} bytes: too many for a message", bytes.len()));
+            return Err(format!("{id} has {}: too much for a message", Bytes(bytes.len() as u64)));
         }
         let lane = self.lanes.find(id.task.job, id.task.lane);
         if lane.is_some_and(|lane| !self.lanes.can_hold(lane, id.task.seq)) {

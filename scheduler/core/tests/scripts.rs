@@ -4,7 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use manyhands_proto::client::{FromClient, Outcome, PutPlace, TaskState, ToClient};
-use manyhands_proto::task::{CHAIN_LIMIT, FailureKind, TaskOptions};
+use manyhands_proto::task::{CHAIN_LIMIT, Death, FailureKind, TaskOptions};
 use manyhands_proto::value::{Codec, ObjectMeta, Value};
 use manyhands_proto::worker::{FromWorker, InputPlace, TaskEnd, ToWorker, WorkerStatus};
 use manyhands_proto::{SessionId, TaskId, Time, WorkerId};
@@ -518,6 +518,26 @@ fn what_no_worker_has_is_waited_for_and_said() {
     labelled.labels = labels;
     b.event(Event::WorkerJoined { worker: WorkerId(1), spec: labelled });
     assert_eq!(b.placed(), [(1, 0, 0)]);
+}
+
+#[test]
+fn why_a_task_failed_is_said_in_words() {
+    let mut b = Bench::new(&[1]);
+    let options = TaskOptions { crash_retries: 0, ..TaskOptions::default() };
+    b.submit(1, batch(1, 0).with(options).task(HELD, &[]));
+    b.placed();
+    let stderr_tail = "free(): invalid pointer\n".to_owned();
+    let death = Death { signal: Some(6), exit_code: None, peak_memory: 3 << 29, stderr_tail };
+    b.fail(0, task(1, 0), 0, FailureKind::Died(death));
+    b.round();
+    b.client(1, FromClient::Explain { query: 1, task: task(1, 0) });
+    let actions = b.round();
+    let [Action::ToClient { message: ToClient::Explained { explanation, .. }, .. }] = &actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    let words = "failed: its executor was killed by SIGABRT (signal 6) (peak memory 1.5 GiB)";
+    assert!(explanation.reason.ends_with(words), "{}", explanation.reason);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Why a task is where it is, in words; and how full the worker is.
 
 use manyhands_proto::client::{Explanation, TaskState};
+use manyhands_proto::words::{Bytes, Span};
 use manyhands_proto::worker::{FromWorker, WorkerStatus};
 use manyhands_proto::{ObjectId, TaskId, Time};
 
@@ -50,14 +51,13 @@ impl Core {
                 (TaskState::Assigned, reason)
             }
             State::Running { executor, since } => {
-                let ms = now.since(*since) / 1000;
-                (TaskState::Running, format!("runs with pid {} since {ms} ms", pid(executor)))
+                let span = Span(now.since(*since));
+                (TaskState::Running, format!("has run for {span}, with pid {}", pid(executor)))
             }
             State::Blocked { executor, since, waits_for, .. } => {
-                let ms = now.since(*since) / 1000;
-                let what = objects(waits_for);
+                let (span, what) = (Span(now.since(*since)), objects(waits_for));
                 let reason = format!(
-                    "runs with pid {} since {ms} ms, waits for {what} and has lent its slot",
+                    "has run for {span}, with pid {}; it waits for {what} and has lent its slot",
                     pid(executor)
                 );
                 (TaskState::Running, reason)
@@ -78,7 +78,7 @@ impl Core {
             return reason;
         }
         if !attempt.plain && !self.room.fits(resources) {
-            return format!("queued on {worker} until running tasks leave room for {resources:?}");
+            return format!("queued on {worker} until running tasks leave room for {resources}");
         }
         match self.ahead_of(ix) {
             0 if pool.live == 0 => format!("next on {worker}, whose executor is starting"),
@@ -91,10 +91,11 @@ impl Core {
         let missing = self.attempts[ix].objects.iter().filter(|o| !self.objects[**o].is_resident());
         let bytes: u64 = missing.map(|o| self.objects[*o].size).sum();
         format!(
-            "waits on {} for memory: its inputs need {bytes} bytes more, and {} of {} are used",
+            "waits on {} for memory: its inputs need {} more, and {} of {} are used",
             self.worker,
-            self.used(),
-            self.config.spec.store_limit
+            Bytes(bytes),
+            Bytes(self.used()),
+            Bytes(self.config.spec.store_limit)
         )
     }
 

@@ -83,7 +83,7 @@ impl Core {
             && resources.memory == 0
             && resources.named.is_empty();
         if !attempt.plain && !self.total.fits(resources) {
-            let message = format!("{} never has room for {resources:?}", self.worker);
+            let message = format!("{} never has room for {resources}", self.worker);
             return self.fail_here(ix, FailureKind::Infeasible { message });
         }
         if !self.pools[pool as usize].has_program

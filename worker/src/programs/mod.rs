@@ -1,4 +1,5 @@
-//! The programs that have come from clients, and archives of Python modules: files in a directory, named by the hash of their content.
+//! The programs that have come from clients, and archives of Python modules: files in a directory,
+//! named by the hash of their content.
 //!
 //! A file is written under a temporary name, checked, and renamed: what has a hash for a name has that
 //! hash. When there is no room for a new one, the longest unused go. A program that runs keeps running
@@ -22,6 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use manyhands_proto::words;
 use manyhands_transport::machine::program_hash;
 
 /// Only the daemon's user may read or run a program, and nobody change it.
@@ -199,7 +201,8 @@ impl Coming {
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(bytes.len() as u64);
         if end.is_none_or(|end| end > self.limit) {
-            let message = format!("it is larger than the {} bytes for programs", self.limit);
+            let message =
+                format!("it is larger than the {} for programs", words::Bytes(self.limit));
             return Err(io::Error::other(message));
         }
         match &*self.writer.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -4,6 +4,7 @@ use std::io;
 
 use manyhands_proto::ObjectId;
 use manyhands_proto::executor::Extent;
+use manyhands_proto::words::Bytes;
 use thiserror::Error;
 
 use crate::Writer;
@@ -12,7 +13,12 @@ use crate::Writer;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Memory is at its limit. Something has to be spilled, or the object go to disk at once.
-    #[error("the store is full: {needed} bytes needed, {used} used of {limit}")]
+    #[error(
+        "the store is full: {} are needed, {} of {} are used",
+        Bytes(*needed),
+        Bytes(*used),
+        Bytes(*limit)
+    )]
     Full {
         /// Bytes asked for.
         needed: u64,
@@ -22,7 +28,12 @@ pub enum StoreError {
         limit: u64,
     },
     /// The disk, too, is at the limit that the store was given.
-    #[error("the spill directory is full: {needed} bytes needed, {used} used of {limit}")]
+    #[error(
+        "the spill directory is full: {} are needed, {} of {} are used",
+        Bytes(*needed),
+        Bytes(*used),
+        Bytes(*limit)
+    )]
     DiskFull {
         /// Bytes asked for.
         needed: u64,
@@ -35,7 +46,7 @@ pub enum StoreError {
     #[error("the store has no spill directory")]
     NoSpillDir,
     /// The disk refused room for a new object.
-    #[error("no room in the spill directory for {size} bytes")]
+    #[error("no room in the spill directory for {}", Bytes(*size))]
     DiskAlloc {
         /// Bytes asked for.
         size: u64,
@@ -43,7 +54,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The disk refused to write an object. It is still where it was.
-    #[error("object {object} of {size} bytes cannot be written to disk")]
+    #[error("object {object} of {} cannot be written to disk", Bytes(*size))]
     Write {
         /// Which.
         object: ObjectId,
@@ -53,7 +64,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The disk refused to read an object.
-    #[error("object {object} of {size} bytes cannot be read from disk")]
+    #[error("object {object} of {} cannot be read from disk", Bytes(*size))]
     Read {
         /// Which.
         object: ObjectId,

@@ -76,7 +76,7 @@ async fn meet(node: &Node, incoming: Incoming) -> Result<(Connection, Role), Str
     let hello = wire::be_greeted(&connection, &node.hello).await;
     let hello = hello.map_err(|error| refuse(error.to_string()))?;
     if hello.role != role {
-        return Err(refuse(format!("a {role:?} cannot act as a {:?}", hello.role)));
+        return Err(refuse(format!("a {role} cannot act as a {}", hello.role)));
     }
     Ok((connection, role))
 }

@@ -63,7 +63,7 @@ pub enum DialError {
     NoToken(String),
     /// The token is of another role.
     #[error(
-        "the token is for a {has:?}, and this is a {is:?}: use the other line that the scheduler printed"
+        "the token is for a {has}, and this is a {is}: use the other line that the scheduler printed"
     )]
     WrongRole {
         /// The token's.
@@ -172,7 +172,7 @@ impl Dialer {
             channel.close(GOODBYE, &error.to_string());
         })?;
         if hello.role != Role::Scheduler {
-            return Err(self.refused(format!("it is a {:?}", hello.role), false));
+            return Err(self.refused(format!("it is a {}", hello.role), false));
         }
         let opened = parse(&self.read(&mut channel).await?)?;
         channel.frames.opened();

@@ -275,7 +275,7 @@ impl Server {
         let body = read(channel).await?;
         let hello = Hello::from_bytes(&body).map_err(|error| refuse(error.to_string()))?;
         if hello.role != role {
-            return Err(refuse(format!("a {role:?} cannot act as a {:?}", hello.role)));
+            return Err(refuse(format!("a {role} cannot act as a {}", hello.role)));
         }
         let open = rmp_serde::from_slice(&read(channel).await?)
             .map_err(|error| refuse(format!("malformed words at the beginning: {error}")))?;
@@ -306,7 +306,7 @@ impl Server {
             Join::Worker(_) => role == Role::Worker,
         };
         if !fits {
-            return Err(refuse(format!("a {role:?} cannot join as something else")));
+            return Err(refuse(format!("a {role} cannot join as something else")));
         }
         if sessions.by_id.len() >= SESSION_LIMIT {
             return Err(refuse(format!("there are {SESSION_LIMIT} sessions already")));

@@ -145,7 +145,7 @@ fn every_state_has_its_reason() {
     };
     assert_eq!(
         (ask(0).state, ask(0).reason.as_str()),
-        (TaskState::Running, "runs with pid 100 since 0 ms")
+        (TaskState::Running, "has run for 0 us, with pid 100")
     );
     let fed = "fed to the executor with pid 100 behind the running task f0 (job-00000007/1.0)";
     assert_eq!((ask(1).state, ask(1).reason.as_str()), (TaskState::Assigned, fed));
