@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::daemon;
+use crate::program::program;
 
 /// How long anything may take that takes milliseconds when nothing else runs.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -15,6 +16,8 @@ pub fn in_time<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
+    // The first to ask for it builds it, which may take minutes, and is nothing that is tested.
+    program();
     let (done, end) = mpsc::channel();
     let worker = thread::Builder::new().name(what.to_owned());
     let worker = worker.spawn(move || drop(done.send(work()))).expect("a thread can be started");

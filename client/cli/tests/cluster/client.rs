@@ -103,7 +103,7 @@ fn whoever_cannot_connect_is_told_why() {
     let stranger = short(&format!("{token}@{place}"));
     assert!(stranger.to_string().contains("of another cluster"), "{stranger}");
     let role = short(&cluster.worker_address);
-    assert!(role.to_string().contains("the token is for a Worker"), "{role}");
+    assert!(role.to_string().contains("the token is for a worker"), "{role}");
     let nonsense = short("http://x");
     assert!(matches!(nonsense, Error::Address { .. }), "{nonsense}");
 }

@@ -137,7 +137,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
     fails(&["explain", "job-00000000/1.1"], here, &["no open job", "manyhands jobs"]);
     fails(&["explain", "nonsense"], here, &["there is no task", "job-0123abcd/1.42"]);
     fails(&["drain", "w9"], here, &["no worker \"w9\"", "manyhands workers"]);
-    fails(&["status"], Some(&cluster.worker_address), &["the token is for a Worker"]);
+    fails(&["status"], Some(&cluster.worker_address), &["the token is for a worker"]);
     fails(&["status"], Some("manyhands://xx@localhost"), &["the token"]);
     fails(&["worker"], None, &["no scheduler is named", "manyhands worker manyhands://"]);
 }

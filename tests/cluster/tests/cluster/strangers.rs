@@ -122,7 +122,7 @@ fn whoever_speaks_another_version_or_breaks_the_rules_is_told_so_and_thrown_out(
             assert!(words.contains("upgrade the older"), "{words}");
             let act = Hello::own("actor", Role::Worker);
             let words = thrown_out(&cluster, &frame(&act.to_bytes())).await;
-            assert!(words.contains("a Client cannot act as a Worker"), "{words}");
+            assert!(words.contains("a client cannot act as a worker"), "{words}");
             let words = thrown_out(&cluster, &u32::MAX.to_le_bytes()).await;
             assert!(words.contains("4294967295 bytes is larger"), "{words}");
             let words = thrown_out(&cluster, &frame(&[0xc1; 64])).await;

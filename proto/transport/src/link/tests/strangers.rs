@@ -145,17 +145,17 @@ async fn a_role_cannot_act_as_another() {
     let mut raw = Raw::connect(at, Role::Client).await;
     raw.hello(&Hello::own("raw", Role::Worker)).await;
     let (message, _) = refusal(raw.answer().await);
-    assert_eq!(message, "a Client cannot act as a Worker");
+    assert_eq!(message, "a client cannot act as a worker");
     let open = Open::New { key: 1, join: Join::Worker(WorkerSpec::default()) };
     let mut raw = Raw::open(at, &open).await;
     let (message, _) = refusal(raw.answer().await);
-    assert_eq!(message, "a Client cannot join as something else");
+    assert_eq!(message, "a client cannot join as something else");
     assert!(inn.history.borrow().is_empty());
     let dial = client_dial(at, "a");
     let wrong =
         crate::address::Address { token: Some(token(Role::Worker)), ..dial.address.clone() };
     let error = open_with(wrong, dial).await;
-    assert!(error.contains("the token is for a Worker, and this is a Client"), "{error}");
+    assert!(error.contains("the token is for a worker, and this is a client"), "{error}");
 }
 
 async fn open_with(address: crate::address::Address, dial: crate::link::Dial) -> String {
