@@ -432,9 +432,8 @@ fn check_function(spec: &FunctionSpec) -> Result<(), String> {
     let (name, bytes) = (shown(&spec.name), spec.code.len());
     if bytes > CODE_LIMIT {
         return Err(format!(
-            "the code of function {name} has {}; {} are the most: put what it closes over as an \
-             object, and give it that as an argument",
-            Bytes(bytes as u64),
+            "the code of function {name} has {bytes} bytes; {} are the most: put what it closes \
+             over as an object, and give it that as an argument",
             Bytes(CODE_LIMIT as u64)
         ));
     }
@@ -445,9 +444,8 @@ fn check_function(spec: &FunctionSpec) -> Result<(), String> {
     let bytes: usize = words.map(String::len).sum();
     if bytes > ENVIRONMENT_BYTES {
         return Err(format!(
-            "the environment of function {name} has {}; {} are the most: variables, modules to \
-             import and paths are meant to be few",
-            Bytes(bytes as u64),
+            "the environment of function {name} has {bytes} bytes; {} are the most: variables, \
+             modules to import and paths are meant to be few",
             Bytes(ENVIRONMENT_BYTES as u64)
         ));
     }

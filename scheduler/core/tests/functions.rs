@@ -67,7 +67,6 @@ fn code_and_environments_have_limits_that_are_said_in_words() {
 #[test]
 fn a_session_may_not_describe_without_end() {
     let mut bench = Bench::new(&[]);
-    let full = 256 << 20;
     let mut slots = 3;
     let words = loop {
         let functions: Vec<_> = (slots..slots + 256).map(|n| python(n, CODE_LIMIT)).collect();
@@ -80,7 +79,7 @@ fn a_session_may_not_describe_without_end() {
         }
         slots += 256;
     };
-    assert!(words.contains(&full.to_string()), "{words}");
+    assert!(words.contains("more than 256 MiB"), "{words}");
     assert!((3800..=4096).contains(&slots), "{slots} functions of 64 KiB");
 }
 
