@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manyhands::Client;
-use manyhands_cluster_tests::{Cluster, Daemon, Faults, Plan, Relay, in_time};
+use manyhands_cluster_tests::{Cluster, Faults, Plan, Relay, in_time};
 use rustix::process::Signal;
 
 use crate::examples::grace;
@@ -21,18 +21,15 @@ fn client_through(cluster: &Cluster, relay: &Relay) -> Client {
     cluster.client_by(&Cluster::by_way_of(&cluster.for_clients, relay.address()))
 }
 
-/// Cuts a way until the scheduler misses somebody, and mends it.
-fn cut(cluster: &Cluster, relay: &Relay, times: usize) {
-    let away = |daemon: &Daemon| daemon.lines_with("is away").len();
-    let before = away(&cluster.scheduler);
+/// Cuts somebody's way until the scheduler misses them, and mends it. It must not have missed them
+/// before; others it may have, on a busy machine.
+fn cut(cluster: &Cluster, relay: &Relay, who: &str) {
+    let is_away = |line: &str| line.contains(who) && line.contains("is away");
+    let before = cluster.scheduler.lines_with("is away");
+    assert!(!before.iter().any(|line| is_away(line)), "{before:?}");
     relay.cut();
-    let mut seen = 0;
-    cluster.scheduler.line("that somebody is away", |line| {
-        seen += usize::from(line.contains("is away"));
-        (seen > before).then_some(())
-    });
+    cluster.scheduler.line("that it is away", |line| is_away(line).then_some(()));
     relay.mend();
-    assert_eq!(away(&cluster.scheduler), times);
 }
 
 #[test]
@@ -47,7 +44,7 @@ fn a_client_whose_address_changes_or_whose_way_is_cut_gets_its_results() {
         client.wait(&handles, 10, None).unwrap();
         relay.change_port();
         client.wait(&handles, 40, None).unwrap();
-        cut(&cluster, &relay, 1);
+        cut(&cluster, &relay, "session-");
         check_all(&client, &handles);
         let info = until_info(&cluster, "one client more", |_| true);
         assert_eq!(info.rerun, 0, "{info:?}");
@@ -118,8 +115,9 @@ fn a_worker_whose_address_changes_or_whose_way_is_cut_goes_on() {
         client.wait(&handles, 10, None).unwrap();
         relay.change_port();
         client.wait(&handles, 60, None).unwrap();
-        cut(&cluster, &relay, 1);
-        cluster.scheduler.line("that it is back", |line| line.contains("is back").then_some(()));
+        cut(&cluster, &relay, "worker-1");
+        let back = |line: &str| line.contains("worker-1 is back").then_some(());
+        cluster.scheduler.line("that it is back", back);
         check_all(&client, &handles);
         let info = until_info(&cluster, "both workers", |info| info.workers == 2 && info.away == 0);
         assert_eq!(info.rerun, 0, "{info:?}");
