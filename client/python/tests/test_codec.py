@@ -246,6 +246,7 @@ class Slotted:
         (Holder(), "the value: .config['lock']: cannot pickle"),
         (Slotted({"a": (sys._getframe(),)}), "the value: .deep['a'][0]: cannot pickle"),
         ({"gen": (x for x in ())}, "the value: ['gen']: cannot pickle"),
+        ({"n": [*range(20_000), threading.Lock()]}, "the value: ['n'][20000]: cannot pickle"),
         (functools.partial(max, threading.Lock()), "the value: .args[0]: cannot pickle"),
         (functools.partial(max, key=threading.Lock()), "the value: .keywords['key']: cannot"),
         (Holder().moved, "the value: .__self__.config['lock']: cannot pickle"),

@@ -20,11 +20,8 @@ import cloudpickle
 from . import _core
 from ._code import PYTHON
 
-TRIES = 2_000
-"""Parts of a value that are tried one by one to find the one which cannot be pickled."""
-
 DEPTH = 12
-"""How deep they may lie."""
+"""How deep a part of a value may lie that is named because it cannot be pickled."""
 
 _is_executor = False
 
@@ -160,19 +157,20 @@ def explain(what: str, value: Any, error: BaseException) -> BaseException:
 
 def _find(value: Any, error: BaseException) -> tuple[str, BaseException]:
     """The path to the innermost part that cannot be pickled, and why it cannot."""
-    path, seen, tries = "", {id(value)}, 0
+    path, seen = "", {id(value)}
     while len(seen) <= DEPTH:
-        for step, part in _parts(value):
-            tries += 1
-            if id(part) in seen:
-                continue
-            reason = _refusal(part) if tries <= TRIES else None
-            if reason is not None:
-                path, value, error = path + step, part, reason
-                seen.add(id(part))
-                break
-        else:
+        parts = [(step, part) for step, part in _parts(value) if id(part) not in seen]
+        # The first half that cannot be pickled has it, again and again.
+        while len(parts) > 1:
+            half = parts[: len(parts) // 2]
+            is_there = _refusal([part for _, part in half]) is not None
+            parts = half if is_there else parts[len(half) :]
+        reason = _refusal(parts[0][1]) if parts else None
+        if reason is None:
             break
+        ((step, value),) = parts
+        path, error = path + step, reason
+        seen.add(id(value))
     return path, error
 
 

@@ -1,9 +1,11 @@
 """How functions travel: by reference where the executor can import them, by value elsewhere.
 
-By reference means ``module:qualname``. By value means the bytes of cloudpickle: for functions of
-``__main__``, closures and lambdas, and, on a cluster of other machines, for functions of modules
-that only this program has (neither the standard library's nor in a ``site-packages`` directory, nor
-in the client's ``py_modules``).
+By reference means ``module:qualname``. By value means a pickle, which the native module writes: for
+functions of ``__main__``, closures and lambdas, and, on a cluster of other machines, for functions
+of modules that only this program has (neither the standard library's nor in a ``site-packages``
+directory, nor in the client's ``py_modules``). A short pickle is the function's code, which each
+executor is told of once. A long one, or one of many, is an object: large arrays that the function
+closes over are mapped read-only there, as those of arguments are.
 
 A function is pickled when it is first submitted: what it closes over is taken as it was then.
 """

@@ -74,7 +74,7 @@ impl Lazy {
         slf: &Bound<'py, Self>,
         settings: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        of_task(slf.py(), "lazy_persist")?.call((slf,), settings)
+        Lazy::persist(slf, settings)
     }
 
     /// A picture of the graph, written to a file if one is named.
