@@ -1,5 +1,5 @@
-//! What is measured. The cases of `peers/cases.py` have their names, shapes and sizes; the others are
-//! the project's own.
+//! What is measured. The cases of `peers/cases.py` have their names, shapes and sizes; the others
+//! are the project's own.
 
 mod bytes;
 mod cluster;

@@ -41,8 +41,8 @@ fn living_child_of(pid: u32) -> Option<u32> {
     (state != "Z").then_some(parent)
 }
 
-/// Proportional set size of a process in bytes: its pages, those it shares divided by how many share
-/// them. 0 for one that is gone.
+/// Proportional set size of a process in bytes: its pages, those it shares divided by how many
+/// share them. 0 for one that is gone.
 pub(crate) fn pss(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));

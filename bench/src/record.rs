@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Metrics by name, in the order of their measuring. A name ends in its unit: of `/s` and `%` more is
-/// better, of the rest less.
+/// Metrics by name, in the order of their measuring. A name ends in its unit: of `/s` and `%` more
+/// is better, of the rest less.
 pub(crate) type Metrics = Map<String, Value>;
 
 /// One repeat of one case on one system.

@@ -1,5 +1,5 @@
-//! Runs cases as `peers/bench.py` does: each in fresh processes, some repeats in each; a failure or a
-//! time-out is recorded and ends nothing else.
+//! Runs cases as `peers/bench.py` does: each in fresh processes, some repeats in each; a failure or
+//! a time-out is recorded and ends nothing else.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -14,8 +14,8 @@ struct Row {
     by_system: BTreeMap<String, Vec<f64>>,
 }
 
-/// A table in Markdown: for each metric our median with its spread, how many times better than the best
-/// peer that is, and the medians of all.
+/// A table in Markdown: for each metric our median with its spread, how many times better than the
+/// best peer that is, and the medians of all.
 pub(crate) fn render(records: &[Record]) -> String {
     let (mut order, mut rows): (Vec<(String, String)>, BTreeMap<_, Row>) = Default::default();
     let mut peers: Vec<String> = Vec::new();

@@ -138,8 +138,8 @@ impl Cluster {
         self.session.order(FromClient::CancelJob { job, reason: reason.to_owned() })
     }
 
-    /// Asks a worker to drain: it takes no more tasks, hands its objects on and leaves. Returns when
-    /// the scheduler has heard it.
+    /// Asks a worker to drain: it takes no more tasks, hands its objects on and leaves. Returns
+    /// when the scheduler has heard it.
     pub fn drain(&self, worker: WorkerId) -> Result<(), Error> {
         self.session.order(FromClient::Drain { worker })
     }

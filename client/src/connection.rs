@@ -42,10 +42,10 @@ pub struct Stored {
 /// A link between one [`Session`](crate::Session) and a scheduler.
 ///
 /// What the session has to say gathers in its outbox; [`Connection::poke`] says that there is
-/// something, and whoever runs the link then calls [`drain`](manyhands_transport::Source::drain) as soon as the other side can
-/// take it. So what is submitted while the cluster is busy leaves in one batch. What the cluster
-/// says is handed to the session as a [`Receive`](manyhands_transport::Receive)r, in order, from one
-/// thread at a time.
+/// something, and whoever runs the link then calls [`drain`](manyhands_transport::Source::drain) as
+/// soon as the other side can take it. So what is submitted while the cluster is busy leaves in one
+/// batch. What the cluster says is handed to the session as a
+/// [`Receive`](manyhands_transport::Receive)r, in order, from one thread at a time.
 pub trait Connection: Send + Sync {
     /// The ends of the session that this link carries. Called once, before anything else but
     /// [`Connection::lane`].
@@ -110,9 +110,9 @@ pub trait Connection: Send + Sync {
         0
     }
 
-    /// The file of a program, or of an archive of modules, that functions of this session need: it is
-    /// brought to the workers that ask for it, by this hash. In a task nothing comes of it: the cluster
-    /// may know the program already.
+    /// The file of a program, or of an archive of modules, that functions of this session need: it
+    /// is brought to the workers that ask for it, by this hash. In a task nothing comes of it: the
+    /// cluster may know the program already.
     fn offer_program(&self, program: u128, path: &Path) -> Result<(), String> {
         let _ = (program, path);
         Ok(())

@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::foreign::Callee;
 use crate::slice::Slice;
 
-/// One call. Shared by whoever has a [`Lazy`] of one of its results, and by the nodes that need one.
+/// One call. Shared by whoever has a [`Lazy`] of one of its results, and by the nodes that need
+/// one.
 pub(crate) struct Node {
     pub(crate) callee: Callee,
     pub(crate) args: SmallVec<[u8; 32]>,
@@ -228,8 +229,8 @@ impl<T: Pod + Send> Lazy<Vec<T>> {
     }
 }
 
-/// What the function of a task with `#[task(parts)]` returns: a number of objects that is known when
-/// it is called. Never made; [`Lazy::parts`] takes the results apart.
+/// What the function of a task with `#[task(parts)]` returns: a number of objects that is known
+/// when it is called. Never made; [`Lazy::parts`] takes the results apart.
 pub struct Parts<T>(PhantomData<fn() -> T>);
 
 impl<T> Lazy<Parts<T>> {

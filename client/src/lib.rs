@@ -34,8 +34,8 @@
 //! - `session`: the state behind a client, and `connection`, what carries it: `local`, a cluster in
 //!   this process, or `remote`, one somewhere else.
 //! - `nested`: clients within tasks; `runtime`: what generated code calls.
-//! - `python`: calls of Python functions, and how its interpreters are set up; `foreign`: what clients
-//!   in other languages stand on.
+//! - `python`: calls of Python functions, and how its interpreters are set up; `foreign`: what
+//!   clients in other languages stand on.
 //! - `output`: what tasks print; `error`: what can go wrong.
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ thread_local! {
     static SESSIONS: RefCell<Vec<(Current, Client)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Within a task: a client of its own job. `None` anywhere else, also on threads that a task started.
+/// Within a task: a client of its own job. `None` anywhere else, also on threads that a task
+/// started.
 ///
 /// What it submits belongs to the job of the task, and is named so that a second attempt finds what
 /// the first one submitted. While it waits its slot is lent to other tasks.

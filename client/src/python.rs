@@ -17,8 +17,8 @@ use crate::value::Data;
 /// How Python is set up for the functions of a client's session.
 #[derive(Clone, Debug)]
 pub struct PythonConfig {
-    /// The interpreter of a cluster that is started in this process: its file, or its name, which is
-    /// looked for in `PATH`. The workers of other clusters have one already.
+    /// The interpreter of a cluster that is started in this process: its file, or its name, which
+    /// is looked for in `PATH`. The workers of other clusters have one already.
     pub interpreter: PathBuf,
     /// What it imports, and with which settings, before it runs functions.
     pub environment: Environment,
@@ -39,10 +39,10 @@ impl Default for PythonConfig {
     }
 }
 
-/// A function of Python, which the workers' interpreters import: `module:name`, with dots in the name
-/// for what is in a class. It takes and gives plain data (numbers, texts, lists, maps), and runs in
-/// the environment of the client's session ([`Builder::python`](crate::Builder::python)), where `module`
-/// must be found.
+/// A function of Python, which the workers' interpreters import: `module:name`, with dots in the
+/// name for what is in a class. It takes and gives plain data (numbers, texts, lists, maps), and
+/// runs in the environment of the client's session ([`Builder::python`](crate::Builder::python)),
+/// where `module` must be found.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), manyhands::Error> {
@@ -56,7 +56,8 @@ impl Default for PythonConfig {
 /// ```
 pub fn function(reference: &str) -> Function {
     let name = reference.rsplit_once(':').map_or(reference, |(_, name)| name);
-    // As the executors of Python read it: by reference, for any version, with a result of plain data.
+    // As the executors of Python read it: by reference, for any version, with a result of plain
+    // data.
     let code =
         rmp_serde::to_vec(&(1u8, reference, "", "", 1u8)).expect("plain data can be encoded");
     let runtime = Runtime::Python(Arc::default());
@@ -70,8 +71,8 @@ pub struct Function {
 }
 
 impl Function {
-    /// A call with these arguments, a tuple of values or of results of other tasks: a node of a graph,
-    /// or one to be submitted alone. Structures become dictionaries.
+    /// A call with these arguments, a tuple of values or of results of other tasks: a node of a
+    /// graph, or one to be submitted alone. Structures become dictionaries.
     pub fn call<T: Data>(&self, arguments: impl Arguments) -> Lazy<T> {
         let mut args = Args::default();
         arguments.append(&mut Appending { args: &mut args, name: self.function.name(), count: 0 });

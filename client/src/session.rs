@@ -1,8 +1,8 @@
 //! One client's link with a scheduler: what it has said, what it holds, what it waits for.
 //!
 //! Everything sits behind one mutex, which the submitting threads take once per task, and the
-//! thread that brings ends once per batch. What is to be said gathers in the outbox, and leaves when
-//! the other side takes it ([`Session::drain`]).
+//! thread that brings ends once per batch. What is to be said gathers in the outbox, and leaves
+//! when the other side takes it ([`Session::drain`]).
 
 mod asking;
 mod foreign;
@@ -173,8 +173,8 @@ impl Session {
         further.map(|key| Reference { session: first.session.clone(), key }).collect()
     }
 
-    /// Makes room for a graph of `rows` tasks: the number of the first. Until [`Session::end_graph`]
-    /// nothing else of this session leaves.
+    /// Makes room for a graph of `rows` tasks: the number of the first. Until
+    /// [`Session::end_graph`] nothing else of this session leaves.
     pub(crate) fn begin_graph(&self, job: u32, rows: u64) -> Result<u64, Error> {
         let mut state = self.lock();
         state.check_open_for(job)?;

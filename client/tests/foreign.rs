@@ -1,5 +1,5 @@
-//! Functions that are not linked: of a Rust program by its path, and of Python. What needs Python is
-//! left out where no interpreter has the package: `client/python/build-dev` builds that.
+//! Functions that are not linked: of a Rust program by its path, and of Python. What needs Python
+//! is left out where no interpreter has the package: `client/python/build-dev` builds that.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! Two jobs that have work at the same time share the slots. How exactly is what the simulator checks,
-//! whose time no other program takes; here the bounds are wide.
+//! Two jobs that have work at the same time share the slots. How exactly is what the simulator
+//! checks, whose time no other program takes; here the bounds are wide.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,9 +17,9 @@ fn work(_n: u32) -> (u64, u64) {
     (began.as_nanos() as u64, start.elapsed().as_nanos() as u64)
 }
 
-/// The slot time that the large job had while the small one had its own, as a multiple of that. Slot
-/// time is what is shared, and not the number of tasks. What began before both had submitted, or
-/// after, says nothing: this thread may have been late.
+/// The slot time that the large job had while the small one had its own, as a multiple of that.
+/// Slot time is what is shared, and not the number of tasks. What began before both had submitted,
+/// or after, says nothing: this thread may have been late.
 fn slot_time_beside(large_weight: u32) -> f64 {
     let client = Client::builder().slots(2).local().unwrap();
     let (large, small) =

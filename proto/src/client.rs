@@ -5,14 +5,15 @@
 //!
 //! # Streams
 //!
-//! A task may make a *stream*: any number of objects ([`TaskId::item`]), one after the other, while it
-//! runs. What it returns in the end (its object 0) is how many there were. Whoever consumes them gives
-//! the task room ([`FromClient::Room`]), and more for each item that it has taken and released; the
-//! task puts items, in order, as long as there is room ([`FromClient::Put`]), and asks how much there is
-//! when it begins ([`FromClient::Stream`]). An item that the task never comes to make ends as
-//! [`LostInput`](crate::task::FailureKind::LostInput) when the task has ended well; when that has
-//! failed, as its failure says. A second attempt puts the same items under the same names, and known
-//! ones change nothing; one that is lost is made again by running the task again.
+//! A task may make a *stream*: any number of objects ([`TaskId::item`]), one after the other, while
+//! it runs. What it returns in the end (its object 0) is how many there were. Whoever consumes them
+//! gives the task room ([`FromClient::Room`]), and more for each item that it has taken and
+//! released; the task puts items, in order, as long as there is room ([`FromClient::Put`]), and
+//! asks how much there is when it begins ([`FromClient::Stream`]). An item that the task never
+//! comes to make ends as [`LostInput`](crate::task::FailureKind::LostInput) when the task has ended
+//! well; when that has failed, as its failure says. A second attempt puts the same items under the
+//! same names, and known ones change nothing; one that is lost is made again by running the task
+//! again.
 
 use std::sync::Arc;
 
@@ -66,7 +67,8 @@ pub enum FromClient {
         /// The objects.
         objects: Vec<ObjectId>,
     },
-    /// The session wants to be told of each of these once, when its task has ended (now, if it has).
+    /// The session wants to be told of each of these once, when its task has ended (now, if it
+    /// has).
     Want {
         /// The objects.
         objects: Vec<ObjectId>,
@@ -116,8 +118,8 @@ pub enum FromClient {
         /// Which.
         worker: WorkerId,
     },
-    /// The session holds and wants some items of a stream, and its task may make all before the last
-    /// of them.
+    /// The session holds and wants some items of a stream, and its task may make all before the
+    /// last of them.
     Room {
         /// The task that makes the stream.
         task: TaskId,
@@ -126,8 +128,8 @@ pub enum FromClient {
         /// The one behind the last: at most [`ROOM_LIMIT`] more.
         upto: u64,
     },
-    /// The running task makes a stream, and wants to be told how much room there is: now and whenever
-    /// there is more, by [`ToClient::Room`].
+    /// The running task makes a stream, and wants to be told how much room there is: now and
+    /// whenever there is more, by [`ToClient::Room`].
     Stream,
     /// A program that [`ToClient::SendProgram`] asked for could not be sent.
     ProgramFailed {
@@ -164,7 +166,8 @@ impl FunctionSpec {
 /// object, and given as an argument to one that calls it.
 pub const CODE_LIMIT: usize = 64 << 10;
 
-/// Items of a stream that one [`FromClient::Room`] names at most, and that may be awaited at one time.
+/// Items of a stream that one [`FromClient::Room`] names at most, and that may be awaited at one
+/// time.
 pub const ROOM_LIMIT: u64 = 1 << 12;
 
 /// What runs a function. Executors are kept per runtime.

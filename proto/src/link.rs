@@ -2,11 +2,11 @@
 //!
 //! # Control
 //! Whoever opens a connection to the scheduler opens one bidirectional stream on it. Both sides
-//! first send their [`Hello`](crate::frame::Hello) as a frame (a named map, so that any two versions
-//! can refuse each other), then the opener an [`Open`], and the scheduler an [`Opened`]. From then on
-//! each frame is a [`Batch`]; the stream of a connection keeps their order, and what the last
-//! connection of a session may have lost is sent again on the next one, by the numbers that the two
-//! exchanged.
+//! first send their [`Hello`](crate::frame::Hello) as a frame (a named map, so that any two
+//! versions can refuse each other), then the opener an [`Open`], and the scheduler an [`Opened`].
+//! From then on each frame is a [`Batch`]; the stream of a connection keeps their order, and what
+//! the last connection of a session may have lost is sent again on the next one, by the numbers
+//! that the two exchanged.
 //!
 //! # Data
 //! Whoever opens a connection to a worker sends its hello on the first stream, and then opens a

@@ -131,8 +131,8 @@ impl<Out: Clone, In> Session<Out, In> {
         Resume { epoch: self.epoch + 1, received: self.next_in }
     }
 
-    /// Both sides have said their [`Resume`]: hands out what the other side has not seen, to be sent
-    /// again in order.
+    /// Both sides have said their [`Resume`]: hands out what the other side has not seen, to be
+    /// sent again in order.
     pub fn resumed(
         &mut self,
         own: Resume,

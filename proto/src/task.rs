@@ -26,8 +26,8 @@ pub struct TaskOptions {
     pub priority: i32,
     /// What it occupies while it runs.
     pub resources: Resources,
-    /// Labels that its worker must carry. Besides those that it was given each worker carries `worker`
-    /// (its name) and `host` (its machine).
+    /// Labels that its worker must carry. Besides those that it was given each worker carries
+    /// `worker` (its name) and `host` (its machine).
     pub labels: Vec<(String, String)>,
     /// The executor is stopped when it owns more memory than this, in bytes.
     pub memory_limit: Option<u64>,

@@ -27,12 +27,13 @@ impl Codec {
     pub const PICKLE5: Codec = Codec(3);
     /// Bytes as they are: a file, the output of a command. Reserved.
     pub const RAW: Codec = Codec(4);
-    /// Python's pickle protocol 5 with buffers out of band. Little endian: how many buffers (`u32`),
-    /// length of the pickle (`u32`), then for each buffer its offset from the start of the value and
-    /// its length (`u64` each), then the pickle, then the buffers. Offsets are multiples of 64.
+    /// Python's pickle protocol 5 with buffers out of band. Little endian: how many buffers
+    /// (`u32`), length of the pickle (`u32`), then for each buffer its offset from the start of the
+    /// value and its length (`u64` each), then the pickle, then the buffers. Offsets are multiples
+    /// of 64.
     pub const PICKLE5_BUFFERS: Codec = Codec(5);
-    /// The names of a Python call's keyword arguments, which are the last ones, as a MessagePack list
-    /// of texts. Only as the first argument of a call.
+    /// The names of a Python call's keyword arguments, which are the last ones, as a MessagePack
+    /// list of texts. Only as the first argument of a call.
     pub const KEYWORDS: Codec = Codec(6);
 }
 

@@ -268,8 +268,8 @@ pub enum FromWorker {
     /// elsewhere, and what lies only there is to be copied. Answered by [`ToWorker::Leave`] in the
     /// end.
     Draining,
-    /// An input of a task cannot be had from any worker that was named: the task is handed back, and
-    /// has not run. It is to be placed again, with what is known of its inputs by then.
+    /// An input of a task cannot be had from any worker that was named: the task is handed back,
+    /// and has not run. It is to be placed again, with what is known of its inputs by then.
     Missing {
         /// The task.
         task: TaskId,

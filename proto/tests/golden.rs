@@ -1,6 +1,6 @@
 //! The bytes of every message that crosses a machine's border, as they were when they were last
-//! looked at. A change here is a change of [`PROTOCOL`](manyhands_proto::frame::PROTOCOL): raise it,
-//! and write the file anew with `UPDATE_GOLDEN=1 cargo test -p manyhands-proto --test golden`.
+//! looked at. A change here is a change of [`PROTOCOL`](manyhands_proto::frame::PROTOCOL): raise
+//! it, and write the file anew with `UPDATE_GOLDEN=1 cargo test -p manyhands-proto --test golden`.
 
 use std::fmt::Write;
 use std::sync::Arc;

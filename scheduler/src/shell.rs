@@ -15,8 +15,8 @@ use manyhands_transport::{Clock, Mailbox, Receive, Source, Waker};
 use crate::door::{Door, Input};
 
 /// The scheduler. It owns no thread: whoever owns one calls [`Scheduler::turn`] when
-/// [`Scheduler::has_work`] or the time of [`Scheduler::next_tick`] has come, and sleeps on the waker
-/// between.
+/// [`Scheduler::has_work`] or the time of [`Scheduler::next_tick`] has come, and sleeps on the
+/// waker between.
 pub struct Scheduler {
     core: Core,
     clock: Clock,

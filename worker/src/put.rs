@@ -68,8 +68,8 @@ impl Shelf {
         self.tell(Input::Put { object, meta: meta.clone(), extent })
     }
 
-    /// Says where the file of a program, or of an archive of modules, is that has this hash. It has to
-    /// stay there. Comes before any task that is submitted afterwards.
+    /// Says where the file of a program, or of an archive of modules, is that has this hash. It has
+    /// to stay there. Comes before any task that is submitted afterwards.
     pub fn offer_program(&self, program: u128, path: PathBuf) -> io::Result<()> {
         self.tell(Input::Program { program, path })
     }

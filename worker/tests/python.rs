@@ -1,5 +1,5 @@
-//! Executors of Python interpreters, as the host starts them: with their variables, in their directory,
-//! told what to import; and what is said where that does not work.
+//! Executors of Python interpreters, as the host starts them: with their variables, in their
+//! directory, told what to import; and what is said where that does not work.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -20,7 +20,8 @@ pub(super) fn transfer(client: &Client, scale: f64) -> Measured {
     ]))
 }
 
-/// From the producers' submission until the values have been read: by other tasks, and by the client.
+/// From the producers' submission until the values have been read: by other tasks, and by the
+/// client.
 fn moved(
     client: &Client,
     mib: usize,

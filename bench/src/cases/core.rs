@@ -25,10 +25,10 @@ const TASK_US: u64 = 1_000;
 const SESSION: SessionId = SessionId(1);
 const LANE: Lane = Lane(1);
 
-/// A random graph of a million tasks, two inputs each on average, on a thousand virtual workers that
-/// do what they are told and take one virtual millisecond for each task. An event is a task that is
-/// submitted or that ends; the time is processor time of the core itself, so that what else the
-/// machine does counts for little.
+/// A random graph of a million tasks, two inputs each on average, on a thousand virtual workers
+/// that do what they are told and take one virtual millisecond for each task. An event is a task
+/// that is submitted or that ends; the time is processor time of the core itself, so that what else
+/// the machine does counts for little.
 pub(super) fn core(scale: f64) -> Measured {
     let tasks = size(TASKS, scale);
     let graph = Graph::random(tasks);
@@ -276,7 +276,8 @@ impl Graph {
         }
     }
 
-    /// Virtual microseconds that no schedule can beat: the critical path, or all work over all slots.
+    /// Virtual microseconds that no schedule can beat: the critical path, or all work over all
+    /// slots.
     fn bound_us(&self) -> f64 {
         let tasks = self.ends.len();
         let mut depth = vec![1u32; tasks];

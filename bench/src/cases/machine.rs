@@ -45,8 +45,8 @@ fn spin_all(client: &Client, k: usize, ms: u64) -> Result<Duration, Box<dyn Erro
     Ok(took)
 }
 
-/// Proportional set sizes: of this process, which is client, scheduler and worker; of the executors;
-/// and of what else it takes (the executors' template).
+/// Proportional set sizes: of this process, which is client, scheduler and worker; of the
+/// executors; and of what else it takes (the executors' template).
 pub(super) fn memory(client: &Client, scale: f64) -> Measured {
     let executors = executor_pids(client)?;
     let idle = Census::now(&executors);

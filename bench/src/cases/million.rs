@@ -9,8 +9,8 @@ use super::{Measured, check, metrics, size};
 use crate::census;
 
 /// One graph of a million no-op tasks, all of whose results the client holds. The time is from the
-/// first node made to the last result read; the bytes are what the whole tree of processes has grown
-/// by when all results are there and held.
+/// first node made to the last result read; the bytes are what the whole tree of processes has
+/// grown by when all results are there and held.
 pub(super) fn million(client: &Client, scale: f64) -> Measured {
     let k = size(1_000_000, scale);
     let before = census::pss_of_tree();

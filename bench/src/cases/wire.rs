@@ -1,5 +1,5 @@
-//! What the network does to bytes, and what others do with the same work: the transport alone at two
-//! sizes of datagrams, one large object from task to task, and links that lose.
+//! What the network does to bytes, and what others do with the same work: the transport alone at
+//! two sizes of datagrams, one large object from task to task, and links that lose.
 
 use std::error::Error;
 use std::path::Path;
@@ -86,8 +86,8 @@ pub(super) fn task_to_task(scale: f64) -> Measured {
     Ok(metrics([("GB/s", bytes as f64 / 1e9 / took), ("took_s", took)]))
 }
 
-/// As `task_to_task`, but what the first worker gives away goes over a link that loses 5 % and takes
-/// 20 ms, each way.
+/// As `task_to_task`, but what the first worker gives away goes over a link that loses 5 % and
+/// takes 20 ms, each way.
 pub(super) fn lossy_workers(scale: f64) -> Measured {
     let plan = Plan { machines: 2, workers: 0, ..Plan::default() };
     let mut cluster = Cluster::start(plan);

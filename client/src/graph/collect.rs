@@ -28,7 +28,8 @@ pub(crate) struct Collected {
 static WALK: Mutex<u32> = Mutex::new(0);
 
 impl Collected {
-    /// Walks from the roots to all that they need. Nodes whose results the session holds are leaves.
+    /// Walks from the roots to all that they need. Nodes whose results the session holds are
+    /// leaves.
     pub(crate) fn new(roots: &[Root], session: &Arc<Session>) -> Result<Collected, Error> {
         Collected::walk(roots, Some(session))
     }

@@ -18,8 +18,8 @@ use crate::lazy::Node;
 pub(crate) struct Order {
     /// Numbers of nodes. Those whose results are known already are left out.
     pub(crate) nodes: Vec<u32>,
-    /// By number: nodes on the longest path down from it, itself included. Not known of an order that
-    /// was given.
+    /// By number: nodes on the longest path down from it, itself included. Not known of an order
+    /// that was given.
     pub(crate) heights: Vec<u32>,
 }
 
@@ -34,8 +34,8 @@ impl Order {
         Ok(Order { nodes, heights })
     }
 
-    /// The order of these nodes: without those that are not of the graph or whose results are known.
-    /// `None` if one of the graph's is missing, or comes before what it needs.
+    /// The order of these nodes: without those that are not of the graph or whose results are
+    /// known. `None` if one of the graph's is missing, or comes before what it needs.
     pub(crate) fn given(graph: &Collected, given: &[Arc<Node>]) -> Option<Order> {
         let numbered = graph.nodes.iter().zip(0u32..);
         let mut left: FxHashMap<*const Node, u32> =

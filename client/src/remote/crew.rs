@@ -115,8 +115,9 @@ impl Crew {
         size: u64,
         from: Vec<WorkerId>,
     ) -> Result<(ObjectMeta, Bytes), String> {
-        // Workers are made known before they are named: those that are not known have gone, and what
-        // they had has been moved, or will be made again. Whoever asks the scheduler anew is told.
+        // Workers are made known before they are named: those that are not known have gone, and
+        // what they had has been moved, or will be made again. Whoever asks the scheduler anew is
+        // told.
         let mut from = from;
         {
             let state = self.lock();
@@ -168,7 +169,8 @@ impl Crew {
         wait_for(bulk.put(worker, key, meta, bytes, WORKER_PATIENCE)).map_err(|e| e.to_string())
     }
 
-    /// Where to put a value of this size, besides those that were tried. Waits for the first worker.
+    /// Where to put a value of this size, besides those that were tried. Waits for the first
+    /// worker.
     fn choose(&self, size: u64, tried: &[WorkerId]) -> Result<Option<WorkerId>, String> {
         let deadline = Instant::now() + NO_WORKER_PATIENCE;
         let mut state = self.lock();

@@ -1,5 +1,5 @@
-//! The programs that functions of a session need, this one among them: what they are called, and how
-//! they get to the workers.
+//! The programs that functions of a session need, this one among them: what they are called, and
+//! how they get to the workers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

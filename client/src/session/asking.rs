@@ -1,4 +1,5 @@
-//! Questions that the scheduler answers one by one: why a task is where it is, and about the cluster.
+//! Questions that the scheduler answers one by one: why a task is where it is, and about the
+//! cluster.
 
 use std::sync::Arc;
 

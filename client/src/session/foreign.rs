@@ -1,5 +1,5 @@
-//! What clients in other languages ask of a session: values as bytes, and references that are let go
-//! of while their task goes on.
+//! What clients in other languages ask of a session: values as bytes, and references that are let
+//! go of while their task goes on.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};

@@ -297,8 +297,8 @@ impl State {
         }
     }
 
-    /// As [`State::release`], of an object of this lane: of one handle or of the share that the session
-    /// itself has until the object's end.
+    /// As [`State::release`], of an object of this lane: of one handle or of the share that the
+    /// session itself has until the object's end.
     pub(super) fn release_share(&mut self, key: Key, share: u32) -> Option<ObjectState> {
         let job = self.jobs.get(key.job)?;
         let freed = job.table.release(key.seq, key.index, share)?;

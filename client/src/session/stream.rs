@@ -12,8 +12,8 @@ use crate::error::Error;
 
 impl Session {
     /// Gives the task of `end` (its first object) room for the items from number `from` to before
-    /// `upto`: references to these, which the scheduler tells of without being asked. An item that never
-    /// comes to be is told of as lost; what the task returns says how many there were.
+    /// `upto`: references to these, which the scheduler tells of without being asked. An item that
+    /// never comes to be is told of as lost; what the task returns says how many there were.
     pub(crate) fn give_room(
         self: &Arc<Self>,
         end: &Reference,

@@ -27,8 +27,8 @@ pub(crate) struct Slot {
 /// The [`Slot::waiter`] of an object that several wait for.
 pub(crate) const MANY: u32 = u32::MAX;
 
-/// Among the [`Slot::handles`] of an object whose task is to end even if nobody has a handle any more:
-/// the session's own share, until then.
+/// Among the [`Slot::handles`] of an object whose task is to end even if nobody has a handle any
+/// more: the session's own share, until then.
 pub(crate) const UNTIL_END: u32 = 1 << 31;
 
 /// What is known of an object.
@@ -108,8 +108,8 @@ impl Table {
         true
     }
 
-    /// One handle less to an object, or, with [`UNTIL_END`] for a share, the session's own; hands out
-    /// its state if nobody has a share any more.
+    /// One handle less to an object, or, with [`UNTIL_END`] for a share, the session's own; hands
+    /// out its state if nobody has a share any more.
     pub(crate) fn release(&mut self, seq: u64, index: u32, share: u32) -> Option<State> {
         let slot = self.get(seq, index)?;
         slot.handles = slot.handles.saturating_sub(share);

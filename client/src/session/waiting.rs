@@ -69,8 +69,8 @@ struct Waiter {
 /// Objects in the order in which they come, for whoever asks again and again.
 pub(crate) struct Order {
     number: u32,
-    /// The number may be another's by now. Looked at under the session's lock, and set before that is
-    /// taken for the end.
+    /// The number may be another's by now. Looked at under the session's lock, and set before that
+    /// is taken for the end.
     ended: AtomicBool,
 }
 
@@ -274,8 +274,8 @@ impl Session {
         blocked.map_err(|reason| Error::Closed { reason: reason.into() })
     }
 
-    /// For a future: true if the object has come (or never will, since the session is over), else it
-    /// is woken when it does.
+    /// For a future: true if the object has come (or never will, since the session is over), else
+    /// it is woken when it does.
     pub(crate) fn poll_done(&self, key: Key, number: &mut Option<u32>, waker: &Waker) -> bool {
         let mut state = self.lock();
         if let Some(old) = number.take() {

@@ -34,7 +34,8 @@ impl Bar {
         let _ = write!(stderr(), "{}{end}", drawn(done, all));
     }
 
-    /// Shows that all tasks have ended: the cluster tells how far they are now and then, not at last.
+    /// Shows that all tasks have ended: the cluster tells how far they are now and then, not at
+    /// last.
     pub fn finish(&mut self) {
         self.show(self.all, self.all);
     }

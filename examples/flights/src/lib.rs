@@ -1,4 +1,5 @@
-//! The 336,776 departures from New York in 2013: who was late, when, where to, and in which weather.
+//! The 336,776 departures from New York in 2013: who was late, when, where to, and in which
+//! weather.
 //!
 //! [`analyse`] builds a lazy graph over the parts of the data set and has a cluster compute it:
 //!

@@ -1,6 +1,7 @@
 //! How an object spreads from one node to many, each of which may only give so much a second.
 //!
-//! `cargo run --release -p manyhands-transport --features quic --example broadcast -- [MIB] [ASKERS] [MIB_PER_SECOND]`
+//! `cargo run --release -p manyhands-transport --features quic --example broadcast -- [MIB]
+//! [ASKERS] [MIB_PER_SECOND]`
 //!
 //! prints the time against that of one copy, and how many copies the origin gave itself.
 
@@ -90,7 +91,8 @@ impl Node {
     }
 }
 
-/// The same memory for all objects; what has come is on the shelf at once, since nobody looks at it.
+/// The same memory for all objects; what has come is on the shelf at once, since nobody looks at
+/// it.
 struct Room {
     size: u64,
     chunks: Vec<Mutex<Box<[u8]>>>,

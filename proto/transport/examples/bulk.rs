@@ -1,9 +1,10 @@
 //! How fast a large object goes from one process to another over loopback.
 //!
-//! `cargo run --release -p manyhands-transport --features quic --example bulk -- [MIB] [REPEATS] [MTU]`
+//! `cargo run --release -p manyhands-transport --features quic --example bulk -- [MIB] [REPEATS]
+//! [MTU]`
 //!
-//! prints GiB/s (median, lowest to highest), and how many seconds of a processor a GiB costs on either
-//! side: for large datagrams and for those of an Ethernet, unless one size is asked for.
+//! prints GiB/s (median, lowest to highest), and how many seconds of a processor a GiB costs on
+//! either side: for large datagrams and for those of an Ethernet, unless one size is asked for.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};

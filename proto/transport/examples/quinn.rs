@@ -1,7 +1,8 @@
-//! What quinn alone does with the settings of the transfers, to compare the example `bulk` with: one
-//! stream, from memory into memory, no requests, no chunks.
+//! What quinn alone does with the settings of the transfers, to compare the example `bulk` with:
+//! one stream, from memory into memory, no requests, no chunks.
 //!
-//! `cargo run --release -p manyhands-transport --features quic --example quinn -- [MIB] [REPEATS] [MTU]`
+//! `cargo run --release -p manyhands-transport --features quic --example quinn -- [MIB] [REPEATS]
+//! [MTU]`
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};

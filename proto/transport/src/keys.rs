@@ -2,8 +2,8 @@
 //!
 //! A cluster has one secret of 32 random bytes. An Ed25519 key for each role follows from it. A
 //! [`Token`] holds one role's own key and the public keys of all three: whoever has it can prove
-//! that role, can tell the others by their keys, and cannot act as another. Only the scheduler keeps
-//! the secret itself.
+//! that role, can tell the others by their keys, and cannot act as another. Only the scheduler
+//! keeps the secret itself.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};

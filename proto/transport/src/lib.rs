@@ -3,7 +3,8 @@
 //!
 //! # Layout
 //! - [`clock`]: where a daemon's time comes from.
-//! - [`mailbox`]: a queue that a loop sleeps on, and the trait that whoever is told things implements.
+//! - [`mailbox`]: a queue that a loop sleeps on, and the trait that whoever is told things
+//!   implements.
 //! - `keys`: the cluster's secret, and the keys and tokens that follow from it.
 //! - `address`: where a scheduler is: `manyhands://TOKEN@HOST:PORT`.
 //! - `bulk`: large values and programs, from whoever has them.

@@ -1,10 +1,10 @@
 //! Sessions with the scheduler over QUIC, kept up over whatever connections it takes.
 //!
 //! A session has two ends. Each has a [`Source`](crate::Source) that is asked for messages when the
-//! other side can take them, and a [`Receive`](crate::Receive)r that is told what has come, once and
-//! in order, over all breaks. What is drained is encoded once, and kept as bytes until the other
-//! side has acknowledged it; after a break each side says how far it has heard, and the rest is sent
-//! again. A peer that breaks the rules ends its session, in words, and nothing else.
+//! other side can take them, and a [`Receive`](crate::Receive)r that is told what has come, once
+//! and in order, over all breaks. What is drained is encoded once, and kept as bytes until the
+//! other side has acknowledged it; after a break each side says how far it has heard, and the rest
+//! is sent again. A peer that breaks the rules ends its session, in words, and nothing else.
 //!
 //! The side that opens (a worker or a client) has a [`Link`], the scheduler a [`Host`] and
 //! [`serve`].
@@ -16,7 +16,8 @@
 //! - `keep`: one session on the accepting side, through its connections and breaks.
 //! - `carry`: a session over one connection, until it breaks or somebody says goodbye.
 //! - `line`: what one end of a session has sent, what it has heard, and what it has to write next.
-//! - `ends`: messages become frames and frames messages; who is told that there is something to send.
+//! - `ends`: messages become frames and frames messages; who is told that there is something to
+//!   send.
 //! - `frames`: whole frames from the pieces that a stream brings.
 //! - `refusals`: strangers, in few lines of log.
 

@@ -65,7 +65,8 @@ impl Core {
         let outbox = self.outbox(worker);
         outbox.assign_bytes += weight;
         if outbox.assign.is_empty() {
-            // Assignments are large: room for as many as there were the last time, which often is one.
+            // Assignments are large: room for as many as there were the last time, which often is
+            // one.
             outbox.assign.reserve_exact(outbox.assigned_last.max(1));
         }
         outbox.assign.push(assignment);
@@ -206,8 +207,8 @@ impl Core {
         self.load.add(worker, &mut self.workers[worker]);
     }
 
-    /// Takes a task from its worker; `ran_us` is how long it ran, if it ran. Until the caller decides
-    /// it waits for nothing. Returns its job.
+    /// Takes a task from its worker; `ran_us` is how long it ran, if it ran. Until the caller
+    /// decides it waits for nothing. Returns its job.
     pub(crate) fn unassign(&mut self, task: TaskIdx, ran_us: Option<u32>) -> JobIdx {
         let record = &mut self.tasks[task];
         let State::Assigned { worker, position, expected_us } = record.state else {

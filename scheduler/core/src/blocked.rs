@@ -98,8 +98,8 @@ impl Core {
         }
     }
 
-    /// Blocked tasks that wait for what may run nowhere but on top of them: their worker has as many
-    /// processes as it may, or drains and there is no other.
+    /// Blocked tasks that wait for what may run nowhere but on top of them: their worker has as
+    /// many processes as it may, or drains and there is no other.
     fn stuck_tasks(&self) -> Vec<TaskIdx> {
         let mut stuck = self.stuck.clone();
         for worker in &self.draining {
@@ -124,8 +124,8 @@ impl Core {
     }
 
     /// A ready task among those that a stuck one waits for, directly or through others. Those that
-    /// lie unstarted at a worker that is stuck are asked back; only what the task waits for directly
-    /// its own worker runs on top of it by itself.
+    /// lie unstarted at a worker that is stuck are asked back; only what the task waits for
+    /// directly its own worker runs on top of it by itself.
     fn find_help(&mut self, stuck: TaskIdx, worker: WorkerIdx) -> Option<TaskIdx> {
         let mut seen: FxHashSet<TaskIdx> = FxHashSet::default();
         let mut next = self.waited_for(stuck);
@@ -164,8 +164,8 @@ impl Core {
         None
     }
 
-    /// Whether what an earlier attempt of a task has submitted still goes on. The next attempt waits
-    /// for it: on top of the very executor that has it below it would wait for ever.
+    /// Whether what an earlier attempt of a task has submitted still goes on. The next attempt
+    /// waits for it: on top of the very executor that has it below it would wait for ever.
     fn has_orphans(&self, task: TaskIdx) -> bool {
         let id = self.task_id(task);
         let mut children = self.lanes.tasks_of(id.job, id.child_lane());

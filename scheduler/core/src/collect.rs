@@ -214,7 +214,8 @@ impl Core {
     }
 
     /// Takes a task that has not been placed out of where it waits. If that is `for_good` it may
-    /// stand in long lists of waiters until the next [`Core::collect`], which every event ends with.
+    /// stand in long lists of waiters until the next [`Core::collect`], which every event ends
+    /// with.
     pub(crate) fn withdraw(&mut self, task: TaskIdx, for_good: bool) {
         match self.tasks[task].state {
             State::Waiting { .. } if self.tasks[task].flags.has(Flags::ITEM) => {
@@ -242,8 +243,8 @@ impl Core {
     }
 
     /// Strikes out of long lists of waiters, all at once, those that were withdrawn: one by one
-    /// each would cost a walk along the list. Until then they do not wait again, and no new task has
-    /// the index of one.
+    /// each would cost a walk along the list. Until then they do not wait again, and no new task
+    /// has the index of one.
     fn thin_crowds(&mut self) {
         if self.crowds.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! A worker leaves in good order: it gets no more tasks, gives back what has not begun and ends what
-//! has, what lies only there is copied to others, and then it is told to go.
+//! A worker leaves in good order: it gets no more tasks, gives back what has not begun and ends
+//! what has, what lies only there is copied to others, and then it is told to go.
 
 use std::collections::VecDeque;
 
@@ -136,8 +136,8 @@ impl Core {
         Parcel { mark, index: object.index, tries: 0, refused_by: SmallVec::new() }
     }
 
-    /// Whether an object would be lost with a worker. Copies with those that drain too, or that have
-    /// not been heard from, do not count.
+    /// Whether an object would be lost with a worker. Copies with those that drain too, or that
+    /// have not been heard from, do not count.
     fn is_only_at(&self, there: &There, worker: WorkerIdx) -> bool {
         there.value == ValueIdx::NONE
             && self.copies_of(there).any(|copy| copy == worker)
@@ -243,8 +243,8 @@ impl Core {
         drains.any(|drain| drain.copies(object))
     }
 
-    /// Who is to take an object: one with room in its store, to which little is under way and that has
-    /// little to do.
+    /// Who is to take an object: one with room in its store, to which little is under way and that
+    /// has little to do.
     fn target(&self, parcel: &Parcel, size: u64) -> Option<WorkerIdx> {
         let may = self
             .workers
@@ -286,8 +286,8 @@ impl Core {
         None
     }
 
-    /// A worker could not copy an object: another one is asked. What can be made again is left to that
-    /// in the end.
+    /// A worker could not copy an object: another one is asked. What can be made again is left to
+    /// that in the end.
     pub(crate) fn on_copy_failed(&mut self, target: WorkerIdx, id: ObjectId, message: &str) {
         self.dirty |= !self.draining.is_empty();
         let Some(object) = self.find_object(id) else { return };
@@ -306,8 +306,8 @@ impl Core {
         }
     }
 
-    /// A worker is gone: what it was about to copy others are to, and what it was to leave behind in
-    /// good order is lost like that of any.
+    /// A worker is gone: what it was about to copy others are to, and what it was to leave behind
+    /// in good order is lost like that of any.
     pub(crate) fn forget_drains_of(&mut self, lost: WorkerIdx) {
         self.draining.retain(|worker| *worker != lost);
         if let Some(drain) = self.workers[lost].drain.take() {

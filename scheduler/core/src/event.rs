@@ -20,8 +20,8 @@ pub enum Event {
         /// Its session.
         session: SessionId,
     },
-    /// A client's link is broken; it may come back until its grace time is over. What it holds stays;
-    /// it is not relied upon for anything that another client can do.
+    /// A client's link is broken; it may come back until its grace time is over. What it holds
+    /// stays; it is not relied upon for anything that another client can do.
     ClientAway {
         /// Its session.
         session: SessionId,

@@ -14,7 +14,8 @@ use crate::tasks::{Flags, State};
 const ATTEMPTS_KEPT: usize = 32;
 
 impl Core {
-    /// An attempt came to nothing: another one follows, or the task fails. It is with no worker now.
+    /// An attempt came to nothing: another one follows, or the task fails. It is with no worker
+    /// now.
     pub(crate) fn on_attempt_failed(
         &mut self,
         task: TaskIdx,
@@ -26,7 +27,8 @@ impl Core {
         if let FailureKind::LostInput { object } = &kind
             && self.is_being_made(*object)
         {
-            // Its worker came too late for an input that is being made again. That is nobody's fault.
+            // Its worker came too late for an input that is being made again. That is nobody's
+            // fault.
             return self.wait_again(task);
         }
         let stop = self.stops.get(&task).cloned();
@@ -194,8 +196,8 @@ impl Core {
         }
     }
 
-    /// The tasks that have an object among their inputs and are with no worker. Looks at everything:
-    /// tasks that had ended well seldom fail.
+    /// The tasks that have an object among their inputs and are with no worker. Looks at
+    /// everything: tasks that had ended well seldom fail.
     fn users_of(&self, object: ObjRef) -> Vec<TaskIdx> {
         if self.object(object).needed_by == 0 {
             return Vec::new();

@@ -150,8 +150,8 @@ impl Functions {
         self.idle_weight > self.bearable.max(BEARABLE)
     }
 
-    /// Forgets the functions that no session names and that are not `needed` by tasks. Hands out their
-    /// slots, which others will have.
+    /// Forgets the functions that no session names and that are not `needed` by tasks. Hands out
+    /// their slots, which others will have.
     pub(crate) fn sweep(&mut self, needed: &FxHashSet<FnIdx>) -> Vec<FnIdx> {
         let idle = |index: &FnIdx| self.get(*index).sessions == 0 && !needed.contains(index);
         let mut gone: Vec<FnIdx> = self.ids.values().copied().filter(idle).collect();

@@ -13,13 +13,16 @@
 //! - [`config`]: settings and policies.
 //! - `core`: the entry points, and everything that is known.
 //! - The records: `tasks`, `objects`, `holders`, `workers` (with the index of loads), `jobs`,
-//!   `sessions`, `functions`, `options`, `values` (small ones, in memory); `slab` and `lanes` find them.
-//! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results), `fail`
-//!   (failures and what they spread to), `lost` (workers and objects), `missing` (inputs that cannot be
-//!   fetched), `peers` (who can be reached), `drain` (workers that leave), `programs` (who has which), `blocked` (waiting tasks lend
-//!   their slots), `stop` (cancels and deadlines).
-//! - What follows: `ready` (queues), `place` (which task where), `pace` (how fast workers are), `assign`,
-//!   `steal`, `collect` (what nobody keeps), `explain` (why a task waits), `check` (the invariants).
+//!   `sessions`, `functions`, `options`, `values` (small ones, in memory); `slab` and `lanes` find
+//!   them.
+//! - What happens: `clients` (sessions, jobs, holding and wanting), `submit`, `ends` (results),
+//!   `fail` (failures and what they spread to), `lost` (workers and objects), `missing` (inputs
+//!   that cannot be fetched), `peers` (who can be reached), `drain` (workers that leave),
+//!   `programs` (who has which), `blocked` (waiting tasks lend their slots), `stop` (cancels and
+//!   deadlines).
+//! - What follows: `ready` (queues), `place` (which task where), `pace` (how fast workers are),
+//!   `assign`, `steal`, `collect` (what nobody keeps), `explain` (why a task waits), `check` (the
+//!   invariants).
 //! - What people ask: `inspect` (the answers), `logs` (what tasks have printed).
 
 pub mod action;

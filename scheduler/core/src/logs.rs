@@ -1,5 +1,5 @@
-//! What tasks have printed, as much of it as is kept: the last of each task, and of all tasks what was
-//! printed last. A task that prints nothing has no record here.
+//! What tasks have printed, as much of it as is kept: the last of each task, and of all tasks what
+//! was printed last. A task that prints nothing has no record here.
 
 use std::collections::VecDeque;
 

@@ -86,9 +86,9 @@ impl Core {
         }
     }
 
-    /// Which of a worker's tasks had begun, as far as can be known from here: those of which it said
-    /// something that only a running task does, and of the others as many as it has slots, in the
-    /// order in which it runs them.
+    /// Which of a worker's tasks had begun, as far as can be known from here: those of which it
+    /// said something that only a running task does, and of the others as many as it has slots, in
+    /// the order in which it runs them.
     fn begun_at(&self, worker: WorkerIdx) -> FxHashSet<TaskIdx> {
         const BEGUN: u16 =
             Flags::BLOCKED | Flags::HAS_WAITED | Flags::SPEAKS | Flags::KEPT | Flags::IN_PLACE;

@@ -1,10 +1,10 @@
 //! A worker cannot get an input of a task from anybody that it was told of: it hands the task back,
 //! which is placed again with what is known by then.
 //!
-//! Where an object's holder has died, the worker that asks it notices before the scheduler does. So a
-//! task that is handed back again and again rests between, until the scheduler knows what the matter
-//! is: then the object is made again, or found elsewhere. Only when that does not come about the task
-//! fails.
+//! Where an object's holder has died, the worker that asks it notices before the scheduler does. So
+//! a task that is handed back again and again rests between, until the scheduler knows what the
+//! matter is: then the object is made again, or found elsewhere. Only when that does not come about
+//! the task fails.
 
 use std::cmp::Reverse;
 

@@ -17,7 +17,8 @@ pub(crate) struct ObjRef {
 /// Whether an object exists.
 #[derive(Debug)]
 pub(crate) enum ObjectState {
-    /// Not yet made (or to be made again). The waiting tasks that need it, as often as they name it.
+    /// Not yet made (or to be made again). The waiting tasks that need it, as often as they name
+    /// it.
     Pending(SmallVec<[TaskIdx; 4]>),
     /// It exists.
     There(There),

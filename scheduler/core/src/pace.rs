@@ -5,11 +5,12 @@ use crate::objects::ObjRef;
 use crate::slab::{TaskIdx, WorkerIdx};
 use crate::workers::Worker;
 
-/// A measured bandwidth is taken to be no less than this, in bytes a second: a few small objects take
-/// long for what they are.
+/// A measured bandwidth is taken to be no less than this, in bytes a second: a few small objects
+/// take long for what they are.
 const LEAST_BANDWIDTH: u64 = 1 << 20;
 
-/// Tasks of functions that usually take less than this, in microseconds, say little of their worker.
+/// Tasks of functions that usually take less than this, in microseconds, say little of their
+/// worker.
 const TELLING_US: u32 = 1000;
 
 /// How much of the average one task makes, as a divisor.

@@ -1,5 +1,5 @@
-//! Who can be reached: workers are told of each other, clients are told of workers, and a worker whose
-//! link is broken gets nothing new until it is back.
+//! Who can be reached: workers are told of each other, clients are told of workers, and a worker
+//! whose link is broken gets nothing new until it is back.
 
 use std::net::SocketAddr;
 
@@ -21,8 +21,8 @@ const SOURCES_TOLD: usize = 8;
 const SOURCES_CONSIDERED: usize = 64;
 
 impl Core {
-    /// A worker has joined: it is told of all others, and all others and the clients of it. One that
-    /// nobody can reach, as in local mode, is not spoken of.
+    /// A worker has joined: it is told of all others, and all others and the clients of it. One
+    /// that nobody can reach, as in local mode, is not spoken of.
     pub(crate) fn introduce(&mut self, joined: WorkerIdx, out: &mut Vec<Action>) {
         let others = self.workers.iter().filter(|(index, _)| *index != joined);
         let peers: Vec<Peer> = others.filter_map(|(_, worker)| worker.peer()).collect();
@@ -120,9 +120,9 @@ impl Core {
         self.copies_of(there).min_by_key(|copy| self.workers[*copy].reluctance()).unwrap_or(first)
     }
 
-    /// Those that a reader is to try for an object, the best first: on its own machine, then any, then
-    /// those that are about to leave, then those that have not been heard from. No reader stands for
-    /// a client.
+    /// Those that a reader is to try for an object, the best first: on its own machine, then any,
+    /// then those that are about to leave, then those that have not been heard from. No reader
+    /// stands for a client.
     pub(crate) fn sources(&self, there: &There, reader: WorkerIdx) -> Vec<WorkerId> {
         let mut all: SmallVec<[WorkerIdx; 8]> = self.copies_of(there).collect();
         if all.len() > SOURCES_CONSIDERED {

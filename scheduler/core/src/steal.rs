@@ -1,5 +1,5 @@
-//! Work moves from the loaded to the idle: confirmed by the loaded, so that nothing runs twice. What
-//! comes back goes to the one for which it was asked back.
+//! Work moves from the loaded to the idle: confirmed by the loaded, so that nothing runs twice.
+//! What comes back goes to the one for which it was asked back.
 
 use crate::core::Core;
 use crate::slab::{TaskIdx, WorkerIdx};

@@ -21,7 +21,8 @@ pub(crate) enum State {
         /// What was charged for it, in microseconds of one slot.
         expected_us: u32,
     },
-    /// Ended well. Its objects may be gone by now; while the record has its inputs it can run again.
+    /// Ended well. Its objects may be gone by now; while the record has its inputs it can run
+    /// again.
     Done,
     /// Ended badly.
     Failed(Box<Failed>),
@@ -56,8 +57,8 @@ impl Flags {
     pub(crate) const STOPPING: u16 = 1024;
     /// Room for its output is reserved at its worker.
     pub(crate) const RESERVED: u16 = 2048;
-    /// A worker gave it back once: it stays where it is placed next, even if that is the same worker,
-    /// or the two would pass it to and fro.
+    /// A worker gave it back once: it stays where it is placed next, even if that is the same
+    /// worker, or the two would pass it to and fro.
     pub(crate) const MOVED: u16 = 4096;
 
     /// It waits for a time, too: its inputs could not be fetched.
@@ -102,8 +103,8 @@ impl Args {
     pub(crate) const NONE: Args = Args { blob: BlobIdx::NONE, start: 0, end: 0 };
 }
 
-/// A task, or a value that was put. Everything that a million of them have is in here, so it is kept
-/// small.
+/// A task, or a value that was put. Everything that a million of them have is in here, so it is
+/// kept small.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) seq: u64,

@@ -39,8 +39,8 @@ fn slowness(b: &mut Bench) -> Vec<u32> {
     panic!("workers are told of");
 }
 
-/// Worker 0 has a value of so many bytes and work for 100 ms; worker 1 is idle. Where does a task go
-/// that needs the value?
+/// Worker 0 has a value of so many bytes and work for 100 ms; worker 1 is idle. Where does a task
+/// go that needs the value?
 fn place_of_a_task(size: u64, bandwidth: u64) -> u32 {
     let mut b = Bench::new(&[1]);
     b.submit(1, batch(1, 0).tasks(2, HELD));

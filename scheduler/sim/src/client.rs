@@ -196,8 +196,8 @@ impl Client {
         self.say(FromClient::Room { task, from, upto }, world);
     }
 
-    /// For each item that it has taken there is room for another one. Of a stream that is over there
-    /// are no more.
+    /// For each item that it has taken there is room for another one. Of a stream that is over
+    /// there are no more.
     fn make_room(&mut self, objects: &[ObjectId], world: &mut World) {
         for object in objects {
             let stream = self.streams.get(&(object.task.job, object.task.lane)).copied();
@@ -244,8 +244,8 @@ impl Client {
         }
     }
 
-    /// The scheduler says something. Hands out the objects that it says lie in stores, which must be
-    /// there since the client holds them.
+    /// The scheduler says something. Hands out the objects that it says lie in stores, which must
+    /// be there since the client holds them.
     pub fn told(&mut self, message: ToClient, world: &mut World) -> Vec<(ObjectId, Outcome)> {
         world.record.progress = world.now;
         let mut to_find = Vec::new();

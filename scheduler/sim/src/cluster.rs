@@ -37,7 +37,8 @@ pub struct Cluster {
     standing: Vec<Standing>,
     clients: Vec<Client>,
     sessions: FxHashMap<SessionId, usize>,
-    /// Objects that the scheduler has freed, and not heard to exist again: they may yet lie somewhere.
+    /// Objects that the scheduler has freed, and not heard to exist again: they may yet lie
+    /// somewhere.
     freed: FxHashSet<ObjectId>,
     actions: ActionLog,
     /// Sanity is checked after so many steps of a core.

@@ -1,9 +1,10 @@
 //! Whole clusters of both cores under one seed: no threads, no clock, no chance but the seed's.
 //!
-//! A run has a real scheduler core, real worker cores and real sessions; the network, the executors,
-//! the stores, the disks and the clients are virtual. What a run promises: everything in it follows
-//! from the seed, so that it can be played again; and an oracle that knows the right outcome of each
-//! task looks at all that reaches a client, and at what is left when everybody has let go.
+//! A run has a real scheduler core, real worker cores and real sessions; the network, the
+//! executors, the stores, the disks and the clients are virtual. What a run promises: everything in
+//! it follows from the seed, so that it can be played again; and an oracle that knows the right
+//! outcome of each task looks at all that reaches a client, and at what is left when everybody has
+//! let go.
 //!
 //! # Layout
 //! - [`scenario`]: what a seed means; [`features`] and [`shapes`] fill its [`plan`].

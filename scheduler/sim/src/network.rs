@@ -45,8 +45,8 @@ pub enum Flight<Down, Up> {
 #[derive(Debug)]
 struct Side<Out, In> {
     session: Session<Out, In>,
-    /// What it said first on this connection, while it waits for the other's word; packets that come
-    /// meanwhile wait too.
+    /// What it said first on this connection, while it waits for the other's word; packets that
+    /// come meanwhile wait too.
     resuming: Option<Resume>,
     waiting: VecDeque<Packet<In>>,
 }

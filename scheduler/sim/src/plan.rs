@@ -121,8 +121,8 @@ pub struct Plan {
     pub infeasible: BTreeSet<TaskNo>,
     /// Tasks that must fail, or need one that must; and which that is.
     doomed: Vec<Option<TaskNo>>,
-    /// The right value of every object that can come to exist: a hash of its id and of all that went
-    /// into it.
+    /// The right value of every object that can come to exist: a hash of its id and of all that
+    /// went into it.
     truth: FxHashMap<ObjectId, u64>,
 }
 

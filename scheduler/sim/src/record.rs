@@ -61,7 +61,8 @@ pub struct Record {
     pub last_end: Time,
     /// Attempts that ended well.
     pub well: u64,
-    /// Attempts that ran what had run already: their objects were lost, or they were with their worker.
+    /// Attempts that ran what had run already: their objects were lost, or they were with their
+    /// worker.
     pub rerun: u64,
 }
 

@@ -338,7 +338,8 @@ impl Worker {
         world.after(0, Happening::Goodbye(self.number));
     }
 
-    /// The machine is gone, with all that it ran and held. Hands out what clients were about to put.
+    /// The machine is gone, with all that it ran and held. Hands out what clients were about to
+    /// put.
     pub fn lose(&mut self, world: &mut World) -> Vec<PutPlan> {
         world.machines[self.number].runs = false;
         self.inbox.clear();

@@ -58,8 +58,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one, and waits until all its workers have joined. The calling thread, and those that it
-    /// starts from now on, are on the machine for clients.
+    /// Starts one, and waits until all its workers have joined. The calling thread, and those that
+    /// it starts from now on, are on the machine for clients.
     pub fn start(plan: Plan) -> Cluster {
         let machines = match plan.loopback {
             true => Machines::on_loopback(plan.machines + 2),

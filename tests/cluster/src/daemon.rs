@@ -189,8 +189,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a command that [`Machine::command`] has made up to its end, [`LIMIT`] at most: how it ended,
-/// and what it printed.
+/// Runs a command that [`Machine::command`] has made up to its end, [`LIMIT`] at most: how it
+/// ended, and what it printed.
 pub fn output(mut command: Command) -> Output {
     let name = command.get_program().to_owned();
     let words: Vec<OsString> = command.get_args().map(Into::into).collect();
@@ -211,8 +211,8 @@ pub fn output(mut command: Command) -> Output {
     }
 }
 
-/// Starts all processes of the tests: they die with the thread that started them, and this one lives
-/// as long as the program.
+/// Starts all processes of the tests: they die with the thread that started them, and this one
+/// lives as long as the program.
 static KEEPER: LazyLock<Keeper> = LazyLock::new(|| {
     let (orders, received) = mpsc::channel::<Order>();
     let keeping = thread::Builder::new().name("keeper".to_owned()).spawn(move || {

@@ -1,8 +1,8 @@
 //! Several machines on one, and the daemons of a cluster on them: for tests and measurements.
 //!
 //! It promises that nothing it starts outlives the process that started it, however that ends, that
-//! nothing it makes has a name that a test beside it could meet, and that whatever is waited for has
-//! a limit and is named when the limit is over.
+//! nothing it makes has a name that a test beside it could meet, and that whatever is waited for
+//! has a limit and is named when the limit is over.
 //!
 //! # Layout
 //! - [`Machines`]: network namespaces with an address each, or addresses in 127.0.0.0/8.

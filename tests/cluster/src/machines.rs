@@ -28,7 +28,8 @@ pub(crate) use space::{Space, prepare};
 /// At most so many, so that their addresses differ in the last byte.
 pub const MACHINES_LIMIT: usize = 200;
 
-/// When this variable is set, machines are addresses in 127.0.0.0/8 even where namespaces are granted.
+/// When this variable is set, machines are addresses in 127.0.0.0/8 even where namespaces are
+/// granted.
 pub const LOOPBACK: &str = "MANYHANDS_TEST_LOOPBACK";
 
 /// Machines that reach each other and nobody else.
@@ -182,16 +183,16 @@ impl Machine {
         })
     }
 
-    /// The calling thread, and those that it starts from now on, are on this machine. One that calls
-    /// this has to be a test's own.
+    /// The calling thread, and those that it starts from now on, are on this machine. One that
+    /// calls this has to be a test's own.
     pub fn settle(&self) {
         if let Some(space) = &self.space {
             space.enter().expect("a namespace of our own can be entered");
         }
     }
 
-    /// A program to be run in this machine. Whoever starts it must be a thread that outlives it: see
-    /// [`Daemon`](crate::Daemon) and [`output`](crate::output).
+    /// A program to be run in this machine. Whoever starts it must be a thread that outlives it:
+    /// see [`Daemon`](crate::Daemon) and [`output`](crate::output).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         prepare(&mut command, self.space.as_ref());

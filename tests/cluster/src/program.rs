@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Names another program to be tested.
 const VARIABLE: &str = "MANYHANDS_TEST_PROGRAM";
 
-/// The program `manyhands`, built with the profile of the calling program and beside it. Cargo tells
-/// the tests of other packages neither where it is nor that they need it.
+/// The program `manyhands`, built with the profile of the calling program and beside it. Cargo
+/// tells the tests of other packages neither where it is nor that they need it.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| match std::env::var_os(VARIABLE) {

@@ -1,7 +1,7 @@
 //! A way for datagrams that is as bad as it is told to be.
 //!
-//! Whoever sends to the relay's address is passed on to one fixed address, from a socket of his own,
-//! as behind a router that translates addresses; what comes back goes to him.
+//! Whoever sends to the relay's address is passed on to one fixed address, from a socket of his
+//! own, as behind a router that translates addresses; what comes back goes to him.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

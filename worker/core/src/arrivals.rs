@@ -124,8 +124,8 @@ impl Core {
         }
     }
 
-    /// A copy came of what was made here meanwhile. The store keeps one of the two; it goes if what was
-    /// made here is gone again.
+    /// A copy came of what was made here meanwhile. The store keeps one of the two; it goes if what
+    /// was made here is gone again.
     fn on_stray(&mut self, id: ObjectId, stored: bool, out: &mut Vec<Action>) {
         if stored && !self.is_here(id) {
             out.push(Action::Free { object: id });

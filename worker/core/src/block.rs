@@ -67,8 +67,8 @@ impl Core {
         !pool.idle.is_empty() || pool.starting > 0 || self.processes() < self.process_limit()
     }
 
-    /// The executor of this pool on whose stack a task waits, and whether something can run there now:
-    /// what lies uppermost, if not the task itself, waits too.
+    /// The executor of this pool on whose stack a task waits, and whether something can run there
+    /// now: what lies uppermost, if not the task itself, waits too.
     fn waiting_executor(&self, task: TaskId, pool: u32) -> Option<(ExecutorId, bool)> {
         let ix = self.attempts.newest(task).filter(|ix| self.attempts[*ix].pool == pool)?;
         let executor = self.attempts[ix].executor()?;
@@ -245,9 +245,9 @@ impl Core {
         }
     }
 
-    /// All executors wait, there may be no more of them, and none of what waits for one can run on top
-    /// of another: it belongs to another runtime, or makes a stream for what would lie below it. If
-    /// that lasts there is one executor more, or nothing would ever go on.
+    /// All executors wait, there may be no more of them, and none of what waits for one can run on
+    /// top of another: it belongs to another runtime, or makes a stream for what would lie below
+    /// it. If that lasts there is one executor more, or nothing would ever go on.
     pub(crate) fn relieve(&mut self, now: Time, out: &mut Vec<Action>) {
         let stuck = self.blocked > 0 && self.is_stuck();
         match self.stuck_since.filter(|_| stuck) {

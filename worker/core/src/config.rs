@@ -8,7 +8,8 @@ use manyhands_proto::worker::WorkerSpec;
 pub struct Config {
     /// What the worker has: resources, labels, the store's limit in bytes.
     pub spec: WorkerSpec,
-    /// Microseconds since the Unix epoch at the core's `Time(0)`: deadlines are given by that epoch.
+    /// Microseconds since the Unix epoch at the core's `Time(0)`: deadlines are given by that
+    /// epoch.
     pub unix_offset_us: u64,
     /// Hash of the program that the worker itself is part of, which [`Runtime::Rust`] also knows as
     /// program 0; 0 where nobody asks for it by its hash.
@@ -24,7 +25,8 @@ pub struct Config {
     pub prestart: Vec<Runtime>,
     /// Work that an executor is fed beyond the running task, in microseconds of expected duration.
     pub feed_ahead_us: u64,
-    /// A task that has run for so long (microseconds) loses what was fed behind it to idle executors.
+    /// A task that has run for so long (microseconds) loses what was fed behind it to idle
+    /// executors.
     pub long_run_us: u64,
     /// Executors of one runtime that may fail to start in a row before tasks fail for it.
     pub start_attempts: u32,

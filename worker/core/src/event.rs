@@ -12,10 +12,10 @@ use manyhands_proto::{ObjectId, TaskId};
 pub struct ExecutorId(pub u32);
 
 impl ExecutorId {
-    /// Stands, in `AllocRequested`, `Granted`, `Stored` and the actions that answer them, for a client
-    /// in the worker's own process that puts a large value. It is no executor: it is never started,
-    /// fed or dead, and it does not count as one that waits when the core looks whether nothing else
-    /// goes on.
+    /// Stands, in `AllocRequested`, `Granted`, `Stored` and the actions that answer them, for a
+    /// client in the worker's own process that puts a large value. It is no executor: it is never
+    /// started, fed or dead, and it does not count as one that waits when the core looks whether
+    /// nothing else goes on.
     pub const CLIENT: ExecutorId = ExecutorId(u32::MAX);
 }
 
@@ -38,8 +38,8 @@ pub enum Event {
         /// Why.
         message: String,
     },
-    /// An executor's process ended, killed or not. The task that it ran fails; those that it was fed
-    /// ahead go back to the queue.
+    /// An executor's process ended, killed or not. The task that it ran fails; those that it was
+    /// fed ahead go back to the queue.
     ExecutorDied {
         /// Which.
         executor: ExecutorId,

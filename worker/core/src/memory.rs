@@ -273,8 +273,8 @@ impl Core {
         });
     }
 
-    /// The attempt whose inputs come next. They are pinned from now on, so that room is not made for
-    /// one of them at the cost of another.
+    /// The attempt whose inputs come next. They are pinned from now on, so that room is not made
+    /// for one of them at the cost of another.
     fn next_to_admit(&mut self) -> Option<AttemptIx> {
         if self.admitting.is_none() {
             let (_, _, ix) = self.wants_memory.first().copied()?;
@@ -284,8 +284,8 @@ impl Core {
         self.admitting
     }
 
-    /// Inputs that are gone, since they did not come from those who were said to have them then, are
-    /// looked for where this attempt was told that they are. An error: one was to be here.
+    /// Inputs that are gone, since they did not come from those who were said to have them then,
+    /// are looked for where this attempt was told that they are. An error: one was to be here.
     fn look_again(&mut self, ix: AttemptIx) -> Result<(), ObjectId> {
         let gone = |o: &ObjectIx| matches!(self.objects[*o].residence, Residence::Gone);
         if !self.attempts[ix].objects.iter().any(gone) {

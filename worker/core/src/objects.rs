@@ -245,8 +245,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Takes in an object of a few bytes that is not in the table. `false`: it is, or has more bytes
-    /// than a few.
+    /// Takes in an object of a few bytes that is not in the table. `false`: it is, or has more
+    /// bytes than a few.
     pub(crate) fn insert_small(&mut self, id: ObjectId, codec: Codec, bytes: &[u8]) -> bool {
         let Some(small) = Small::new(codec, bytes) else { return false };
         let new = self.by_id.get(id).is_none();

@@ -11,8 +11,8 @@ use crate::attempts::AttemptIx;
 use crate::core::Core;
 use crate::objects::{ObjectIx, Residence, Waiter, pages};
 
-/// Objects on their way here at one time, for further copies to be begun. Each takes its room in the
-/// store from the beginning.
+/// Objects on their way here at one time, for further copies to be begun. Each takes its room in
+/// the store from the beginning.
 const ARRIVALS_LIMIT: u32 = 16;
 
 impl Core {
@@ -46,8 +46,8 @@ impl Core {
         }
     }
 
-    /// Fetches what copies are wanted of, some at a time. Where memory is full they go to disk: they
-    /// are kept, and not needed here now.
+    /// Fetches what copies are wanted of, some at a time. Where memory is full they go to disk:
+    /// they are kept, and not needed here now.
     pub(crate) fn serve_copies(&mut self, out: &mut Vec<Action>) {
         while self.objects.arrivals < ARRIVALS_LIMIT {
             let Some(id) = self.copies.pop_front() else { return };

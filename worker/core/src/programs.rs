@@ -28,8 +28,8 @@ pub(crate) enum Program {
     },
 }
 
-/// The program that a runtime needs besides the worker itself: a Rust program, or an archive of Python
-/// modules. 0 for none.
+/// The program that a runtime needs besides the worker itself: a Rust program, or an archive of
+/// Python modules. 0 for none.
 fn program_of(runtime: &Runtime) -> u128 {
     match runtime {
         Runtime::Rust { program } => *program,
@@ -76,8 +76,8 @@ impl Core {
         }
     }
 
-    /// A task needs the program of a pool, which is not here. It is asked for, unless it has been. An
-    /// error: it never will be here.
+    /// A task needs the program of a pool, which is not here. It is asked for, unless it has been.
+    /// An error: it never will be here.
     pub(crate) fn need_program(&mut self, pool: u32, out: &mut Vec<Action>) -> Result<(), String> {
         let program = program_of(&self.pools[pool as usize].runtime);
         match self.programs.get(&program) {

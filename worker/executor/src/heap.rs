@@ -2,8 +2,8 @@
 //!
 //! The C library gives a large block back to the system when it is freed and faults the next one in
 //! page by page, which costs three times as much as to fill it. An executor runs one task after the
-//! other, so it keeps such memory, up to [`KEPT`] bytes, and gives it back when it has had nothing to
-//! do for [`IDLE`].
+//! other, so it keeps such memory, up to [`KEPT`] bytes, and gives it back when it has had nothing
+//! to do for [`IDLE`].
 
 use std::time::Duration;
 

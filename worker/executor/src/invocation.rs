@@ -208,8 +208,8 @@ impl<'a> Invocation<'a> {
         self.return_pieces(codec, contains, &[bytes])
     }
 
-    /// As [`Invocation::return_bytes`], of a value whose bytes lie in several places: they are copied
-    /// once, to where they stay.
+    /// As [`Invocation::return_bytes`], of a value whose bytes lie in several places: they are
+    /// copied once, to where they stay.
     pub fn return_pieces(
         &mut self,
         codec: Codec,

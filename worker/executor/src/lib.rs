@@ -8,8 +8,8 @@
 //! # Layout
 //! - [`registry`]: the functions of this program that can run as tasks.
 //! - [`invocation`]: one call of a function: its arguments where they lie, and what it returns.
-//! - [`context`]: what code inside a running task can ask for; [`stream`]: objects that it makes one
-//!   after the other.
+//! - [`context`]: what code inside a running task can ask for; [`stream`]: objects that it makes
+//!   one after the other.
 //! - [`foreign`]: executors of programs in another language.
 //! - [`process`]: the template process and the executors that it forks.
 //! - [`ring`]: the memory that a worker and an executor share: tasks down, ends up.

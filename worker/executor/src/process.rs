@@ -4,16 +4,17 @@
 //!
 //! A worker starts `/proc/self/exe` with [`VARIABLE`] in the environment and a socket as standard
 //! input. Before `main`, while there is a single thread, a constructor sees the variable and never
-//! returns: the process is a *template*, which forks an executor per [`ToTemplate::Fork`] and reports
-//! its death. `main`, the arguments and a test harness take no part in any of it.
+//! returns: the process is a *template*, which forks an executor per [`ToTemplate::Fork`] and
+//! reports its death. `main`, the arguments and a test harness take no part in any of it.
 //!
-//! With [`LIST_VARIABLE`] in its place the constructor prints which tasks the program has and ends: so
-//! clients in other languages learn what they can call.
+//! With [`LIST_VARIABLE`] in its place the constructor prints which tasks the program has and ends:
+//! so clients in other languages learn what they can call.
 //!
 //! # Who dies with whom
 //!
-//! - The worker dies, however: the socket ends, and the template kills its executors' process groups
-//!   and all other descendants, which the kernel hands to it as a child subreaper, until none is left.
+//! - The worker dies, however: the socket ends, and the template kills its executors' process
+//!   groups and all other descendants, which the kernel hands to it as a child subreaper, until
+//!   none is left.
 //! - The template dies: the kernel kills the executors (`PR_SET_PDEATHSIG`, against a parent with a
 //!   single thread), and the worker kills their process groups.
 //! - An executor dies: the template kills what is left of its process group before it reports.
@@ -33,8 +34,8 @@ mod template;
 pub(crate) use child::exit;
 pub use listing::{LIST_VARIABLE, read_list};
 
-/// The variable of the environment that makes a process of this program a template. Its value is the
-/// version of this conversation.
+/// The variable of the environment that makes a process of this program a template. Its value is
+/// the version of this conversation.
 pub const VARIABLE: &str = "MANYHANDS_TEMPLATE";
 
 /// The only value of [`VARIABLE`] that this build understands.
@@ -116,8 +117,8 @@ pub struct Loaded {
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
 
-/// From now on this is what this process counts as its own program. Counts once, before the program is
-/// first asked for.
+/// From now on this is what this process counts as its own program. Counts once, before the program
+/// is first asked for.
 pub fn set_own_program(loaded: Loaded) {
     // A second one would be the same library.
     let _ = LOADED.set(loaded);

@@ -30,8 +30,9 @@
 //! | 16 | | the message, padded to a multiple of 16 |
 //!
 //! The executor may run an entry after it has changed its state from fed to claimed; the worker has
-//! it back after it has changed it from fed to taken. Both by compare-and-swap, so one of them wins.
-//! The count of mail puts ring and socket into one order: an entry comes after as many frames.
+//! it back after it has changed it from fed to taken. Both by compare-and-swap, so one of them
+//! wins. The count of mail puts ring and socket into one order: an entry comes after as many
+//! frames.
 //!
 //! Whoever is about to sleep sets its flag, looks once more, and sleeps; whoever has written clears
 //! a set flag and wakes: so an awake side costs no system call. What the executor writes is checked

@@ -1,7 +1,7 @@
 //! Streams: objects that a task makes one after the other while it runs.
 //!
-//! `manyhands_proto::client` says how it goes. The task waits while there is no room, and lends its slot
-//! away meanwhile.
+//! `manyhands_proto::client` says how it goes. The task waits while there is no room, and lends its
+//! slot away meanwhile.
 
 use bytes::Bytes;
 use manyhands_proto::client::{FromClient, PutPlace};
@@ -33,8 +33,8 @@ impl Items {
         context::block_for_room(self.made)
     }
 
-    /// Hands over the next item, for which there is room. Its bytes lie in `pieces`, which are copied
-    /// once; `contains` are the objects that it holds references to.
+    /// Hands over the next item, for which there is room. Its bytes lie in `pieces`, which are
+    /// copied once; `contains` are the objects that it holds references to.
     pub fn put(
         &mut self,
         codec: Codec,

@@ -1,11 +1,12 @@
 //! When a sleeping worker is woken for an end.
 //!
 //! Waking costs a system call, and on a busy machine the core that the next task would run on. So
-//! after a very short task, with more to do, the wake-up is postponed: the end lies in the ring, and
-//! the worker looks there every millisecond while the ends it saw last were short. That is enough,
-//! since a wake-up is postponed only if the end right before it was short as well (so the worker has
-//! seen a short end lately, or was woken for it), and since a task is timed from the end before it:
-//! when nothing has come for some milliseconds, the task that runs is long, and its end will wake.
+//! after a very short task, with more to do, the wake-up is postponed: the end lies in the ring,
+//! and the worker looks there every millisecond while the ends it saw last were short. That is
+//! enough, since a wake-up is postponed only if the end right before it was short as well (so the
+//! worker has seen a short end lately, or was woken for it), and since a task is timed from the end
+//! before it: when nothing has come for some milliseconds, the task that runs is long, and its end
+//! will wake.
 
 use std::time::{Duration, Instant};
 

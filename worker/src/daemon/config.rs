@@ -18,14 +18,15 @@ pub struct DaemonConfig {
     pub scheduler: Address,
     /// Where to listen for those who want objects. All addresses and any port unless set.
     pub bind: SocketAddr,
-    /// Where others reach that; empty: at the address from which the scheduler is reached, or the one
-    /// that is bound.
+    /// Where others reach that; empty: at the address from which the scheduler is reached, or the
+    /// one that is bound.
     pub advertise: Vec<SocketAddr>,
     /// Names the machine: workers with the same one share memory bandwidth and not a network.
     pub host: String,
     /// Tasks of one core each that may run at one time. As many as there are cores unless set.
     pub cores: u32,
-    /// Bytes of memory that tasks may ask for. All that the machine, or its container, has unless set.
+    /// Bytes of memory that tasks may ask for. All that the machine, or its container, has unless
+    /// set.
     pub memory: u64,
     /// GPUs, known to tasks as the resource `gpu`. As many as NVIDIA's driver shows unless set.
     pub gpus: u32,
@@ -37,13 +38,13 @@ pub struct DaemonConfig {
     pub store_limit: u64,
     /// Where objects go when that is full; a directory within `state_dir` if `None`.
     pub spill_dir: Option<PathBuf>,
-    /// Where programs, and what Python tasks require, are kept. Several workers may be given the same one: each takes a directory of
-    /// its own in it.
+    /// Where programs, and what Python tasks require, are kept. Several workers may be given the
+    /// same one: each takes a directory of its own in it.
     pub state_dir: PathBuf,
     /// Bytes that programs may take there together.
     pub program_limit: u64,
-    /// The interpreter that runs Python tasks: its file, or its name, which is looked for in `PATH`.
-    /// `python3` unless set.
+    /// The interpreter that runs Python tasks: its file, or its name, which is looked for in
+    /// `PATH`. `python3` unless set.
     pub python: PathBuf,
     /// How long the daemon takes to leave, at most, after SIGTERM or SIGINT.
     pub drain_timeout: Duration,
@@ -76,7 +77,8 @@ impl DaemonConfig {
         }
     }
 
-    /// Where Python is, and what it needs is installed: once for all workers that share `state_dir`.
+    /// Where Python is, and what it needs is installed: once for all workers that share
+    /// `state_dir`.
     pub(super) fn python(&self) -> PythonConfig {
         let interpreter = self.python.clone();
         PythonConfig { interpreter, cache: self.state_dir.join("python") }

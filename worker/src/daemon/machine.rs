@@ -17,7 +17,8 @@ pub(super) fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
-/// Bytes of memory that this process may use: the machine's, or its control group's if that is less.
+/// Bytes of memory that this process may use: the machine's, or its control group's if that is
+/// less.
 pub(super) fn memory() -> u64 {
     let info = rustix::system::sysinfo();
     let physical = info.totalram as u64 * u64::from(info.mem_unit.max(1));
@@ -63,8 +64,8 @@ fn c_library() -> String {
     String::new()
 }
 
-/// Where others reach what is bound to `bound`: there, or, if that is all addresses, at the one from
-/// which this machine reaches the scheduler. Nothing is sent to find that out.
+/// Where others reach what is bound to `bound`: there, or, if that is all addresses, at the one
+/// from which this machine reaches the scheduler. Nothing is sent to find that out.
 pub(super) fn reached_at(bound: SocketAddr, scheduler: &[SocketAddr]) -> Vec<SocketAddr> {
     if !bound.ip().is_unspecified() {
         return vec![bound];

@@ -1,9 +1,9 @@
-//! The daemon of a machine: a worker that joins a scheduler over a network, and joins again when its
-//! session is over.
+//! The daemon of a machine: a worker that joins a scheduler over a network, and joins again when
+//! its session is over.
 //!
 //! One thread runs the worker's loop and its link to the scheduler, so that nothing on the control
-//! path wakes another thread; the data links have threads of their own. Executors, and whatever they
-//! start, end with the daemon, however it ends.
+//! path wakes another thread; the data links have threads of their own. Executors, and whatever
+//! they start, end with the daemon, however it ends.
 //!
 //! # Layout
 //! - [`run`], here: from the start to the end, through all sessions.
@@ -74,9 +74,9 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
 
-/// Runs a worker until it has drained after a SIGTERM or SIGINT, or until a second one. Keeps trying
-/// to join while the scheduler cannot be reached, and joins again, as a new worker, when a session is
-/// over.
+/// Runs a worker until it has drained after a SIGTERM or SIGINT, or until a second one. Keeps
+/// trying to join while the scheduler cannot be reached, and joins again, as a new worker, when a
+/// session is over.
 pub fn run(config: DaemonConfig) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("cannot start the loop"))?;

@@ -155,8 +155,8 @@ impl Session {
         }
     }
 
-    /// Finishes or hands back its tasks and has its objects copied, and then leaves. A second signal,
-    /// or the limit of time, ends that.
+    /// Finishes or hands back its tasks and has its objects copied, and then leaves. A second
+    /// signal, or the limit of time, ends that.
     async fn drain(
         &mut self,
         config: &DaemonConfig,

@@ -24,8 +24,8 @@ use super::printed::Printed;
 /// Reads from one socket in one round, so that no executor holds up the others.
 const READS_LIMIT: usize = 16;
 
-/// An executor that has shown no end for so long does not postpone the wake-up for the next one: the
-/// task that it runs is not short.
+/// An executor that has shown no end for so long does not postpone the wake-up for the next one:
+/// the task that it runs is not short.
 const POSTPONE_LIMIT: Duration = Duration::from_millis(3);
 
 pub(super) struct Hosted {
@@ -301,8 +301,8 @@ impl Hosted {
         matches!(self.conduct, Conduct::Good) && self.ring.has_ends()
     }
 
-    /// Reads the socket and the ring and puts them into one order: an end comes after as many frames
-    /// as it says, and a frame after every end that was visible when it had been read.
+    /// Reads the socket and the ring and puts them into one order: an end comes after as many
+    /// frames as it says, and a frame after every end that was visible when it had been read.
     fn drain(&mut self, out: &mut Vec<HostEvent>, reads: usize) -> Result<(), Violation> {
         if std::mem::take(&mut self.readable) {
             for _ in 0..reads {

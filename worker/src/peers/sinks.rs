@@ -109,8 +109,8 @@ impl Fetched for IntoExtent {
     }
 }
 
-/// Room that the core has granted for an upload. It comes back when this is dropped, unless it holds
-/// an object by then.
+/// Room that the core has granted for an upload. It comes back when this is dropped, unless it
+/// holds an object by then.
 pub(super) struct Room {
     store: Arc<Store>,
     inbox: Sender<Input>,

@@ -20,8 +20,9 @@ unsafe impl Sync for Mapping {}
 
 impl AsRef<[u8]> for Mapping {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the whole range is mapped until `self` is dropped. Nobody writes to the file: it lies
-        // in the daemon's own directory, cannot be opened for writing, and is replaced by renaming.
+        // SAFETY: the whole range is mapped until `self` is dropped. Nobody writes to the file: it
+        // lies in the daemon's own directory, cannot be opened for writing, and is replaced by
+        // renaming.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 }

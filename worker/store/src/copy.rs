@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread::Builder;
 
-/// Values from this size on (bytes) are copied by two threads. One gets about half of what the memory
-/// can do (9 GB/s of 17 for 256 MiB, on a virtual machine with two cores); starting the other takes
-/// about 50 us, as long as half a MiB.
+/// Values from this size on (bytes) are copied by two threads. One gets about half of what the
+/// memory can do (9 GB/s of 17 for 256 MiB, on a virtual machine with two cores); starting the
+/// other takes about 50 us, as long as half a MiB.
 const SPLIT: usize = 8 << 20;
 
 /// Copies `from` to `to`, which is as long.

@@ -84,8 +84,8 @@ impl Filling {
         written
     }
 
-    /// What lies there: as it was written, if it was, and whatever was there before if not. It cannot
-    /// be written again.
+    /// What lies there: as it was written, if it was, and whatever was there before if not. It
+    /// cannot be written again.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let piece = self.piece(offset, length)?;
         {

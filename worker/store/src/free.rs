@@ -2,8 +2,8 @@
 //!
 //! A free part is *kept* while its pages still exist (somebody wrote there before) and *fresh* when
 //! they do not. Kept parts are handed out first: those that the same writer filled last, whose page
-//! tables still point there; then anybody's; fresh ones only then. Neighbours of the same writer grow
-//! together, those of different ones only when nothing else is large enough.
+//! tables still point there; then anybody's; fresh ones only then. Neighbours of the same writer
+//! grow together, those of different ones only when nothing else is large enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -85,8 +85,8 @@ impl Free {
         first_of(&self.kept, len)
     }
 
-    /// Takes kept parts, the largest first, to be given back to the system: together at least `bytes`,
-    /// or all that there are.
+    /// Takes kept parts, the largest first, to be given back to the system: together at least
+    /// `bytes`, or all that there are.
     pub(crate) fn take_kept(&mut self, bytes: u64) -> Vec<Taken> {
         let (mut taken, mut sum) = (Vec::new(), 0);
         while sum < bytes {

@@ -3,14 +3,15 @@
 //! It promises that
 //! - an extent has one owner: no two objects overlap, and the bytes of an object never change while
 //!   anybody can read them;
-//! - a reader is never cut off: an extent is used again only when the last [`Value`] over it is gone;
+//! - a reader is never cut off: an extent is used again only when the last [`Value`] over it is
+//!   gone;
 //! - memory in use, and memory kept for reuse, stay together under the limit;
 //! - a million objects need some dozens of descriptors: segments are shared, in memory and on disk;
 //! - nothing is left behind, however the process ends: segments and spill files have no names;
 //! - when the disk fails, the object is named in the error and is still where it was.
 //!
-//! It decides nothing: what to spill and when is for the worker's core. All methods can be called by
-//! several threads at once.
+//! It decides nothing: what to spill and when is for the worker's core. All methods can be called
+//! by several threads at once.
 //!
 //! # Layout
 //! - [`Store`], here: the index of objects, and what can be done with them.
@@ -19,7 +20,8 @@
 //! - `segment`: files and their mappings; the only module with `unsafe`.
 //! - `filling`: an extent that is filled piece by piece, by several threads.
 //! - `copy`: copying large values.
-//! - `config`, `place`, `error`: limits and fill; who writes and where things are; what can go wrong.
+//! - `config`, `place`, `error`: limits and fill; who writes and where things are; what can go
+//!   wrong.
 
 mod config;
 mod copy;
@@ -112,10 +114,10 @@ impl Store {
         Ok(Arc::new(Store { index, memory, disk, spilled_total, granted }))
     }
 
-    /// Grants an extent of at least `size` bytes (whole pages) to a writer, to be filled by it and then
-    /// published. Its bytes are what was there before. It lies in memory; in a spill file when
-    /// `on_disk`, and when memory is at its limit after all: pages and readers of freed objects take
-    /// more than whoever asks can know.
+    /// Grants an extent of at least `size` bytes (whole pages) to a writer, to be filled by it and
+    /// then published. Its bytes are what was there before. It lies in memory; in a spill file when
+    /// `on_disk`, and when memory is at its limit after all: pages and readers of freed objects
+    /// take more than whoever asks can know.
     ///
     /// [`StoreError::Full`] when memory is at its limit and there is no spill directory.
     pub fn alloc(&self, writer: Writer, size: u64, on_disk: bool) -> Result<Extent, StoreError> {
@@ -134,9 +136,10 @@ impl Store {
         Ok(extent)
     }
 
-    /// Makes what `writer` has written into the first `extent.len` bytes of a granted extent readable
-    /// as `object`, from now on unchangeable; the rest of the grant is free again. An object that is
-    /// there already stays as it is (a second attempt made it again), and the extent is free again.
+    /// Makes what `writer` has written into the first `extent.len` bytes of a granted extent
+    /// readable as `object`, from now on unchangeable; the rest of the grant is free again. An
+    /// object that is there already stays as it is (a second attempt made it again), and the extent
+    /// is free again.
     pub fn publish(
         &self,
         writer: Writer,
@@ -185,8 +188,8 @@ impl Store {
         Ok(Filling::new(lease, on_disk, size))
     }
 
-    /// Makes what was filled readable as `object`, from now on unchangeable: later writes are refused.
-    /// An object that is there already stays as it is. Fails while somebody still writes.
+    /// Makes what was filled readable as `object`, from now on unchangeable: later writes are
+    /// refused. An object that is there already stays as it is. Fails while somebody still writes.
     pub fn finish(
         &self,
         object: ObjectId,
@@ -207,8 +210,8 @@ impl Store {
         self.take_grant(writer, extent).map(drop)
     }
 
-    /// A writer is dead: what was granted to it and not published is free again. It must not be able
-    /// to write any more.
+    /// A writer is dead: what was granted to it and not published is free again. It must not be
+    /// able to write any more.
     pub fn release_writer(&self, writer: Writer) {
         self.lock_granted().retain(|_, grant| grant.writer != writer);
     }
@@ -223,8 +226,8 @@ impl Store {
         }
     }
 
-    /// Stores what `fill` writes into a slice of `size` bytes, in memory. The slice's content before
-    /// is arbitrary.
+    /// Stores what `fill` writes into a slice of `size` bytes, in memory. The slice's content
+    /// before is arbitrary.
     pub fn put_with(
         &self,
         object: ObjectId,
@@ -237,8 +240,8 @@ impl Store {
         Ok(self.insert(object, codec, size, false, lease))
     }
 
-    /// The value of an object, `None` if the store has no such object. In memory it is read where it
-    /// lies, and cannot be used again until all clones of the value's bytes are gone. A spilled
+    /// The value of an object, `None` if the store has no such object. In memory it is read where
+    /// it lies, and cannot be used again until all clones of the value's bytes are gone. A spilled
     /// object is read into the heap, and stays spilled.
     pub fn get(&self, object: ObjectId) -> Result<Option<Value>, StoreError> {
         // The entry is cloned, so that no lock of the index is held while a file is read.
@@ -279,16 +282,16 @@ impl Store {
         Ok(found.size)
     }
 
-    /// Writes a value that the caller has to disk, as `object`. An object that is there already stays
-    /// as it is. Returns its size in bytes.
+    /// Writes a value that the caller has to disk, as `object`. An object that is there already
+    /// stays as it is. Returns its size in bytes.
     pub fn spill_value(&self, object: ObjectId, value: &Value) -> Result<u64, StoreError> {
         self.put_on_disk(object, value.codec, &value.bytes)?;
         Ok(value.bytes.len() as u64)
     }
 
     /// Brings an object back from disk: into memory, or, up to
-    /// [`INLINE_LIMIT`], out of the store into the caller's hands. One that is in memory stays there.
-    /// When memory is at its limit it stays on disk, as in [`Store::load_in_place`].
+    /// [`INLINE_LIMIT`], out of the store into the caller's hands. One that is in memory stays
+    /// there. When memory is at its limit it stays on disk, as in [`Store::load_in_place`].
     pub fn load(&self, object: ObjectId) -> Result<Loaded, StoreError> {
         let found = self.object(object)?;
         if found.on_disk && found.size <= INLINE_LIMIT as u64 {
@@ -321,13 +324,14 @@ impl Store {
         Ok(Loaded::Extent { extent: found.lease.extent(found.size), codec: found.codec })
     }
 
-    /// Forgets an object. Its room is free when its last reader has let go. Says whether it was there.
+    /// Forgets an object. Its room is free when its last reader has let go. Says whether it was
+    /// there.
     pub fn free(&self, object: ObjectId) -> bool {
         self.index.remove(&object).is_some()
     }
 
-    /// A descriptor of a segment for another process. One that is not `writable` cannot be mapped for
-    /// writing.
+    /// A descriptor of a segment for another process. One that is not `writable` cannot be mapped
+    /// for writing.
     pub fn segment_fd(&self, segment: u32, writable: bool) -> Result<OwnedFd, StoreError> {
         Ok(self.segment(segment)?.descriptor(writable)?)
     }

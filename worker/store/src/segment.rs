@@ -38,8 +38,8 @@ impl Segment {
         Ok(Segment::over(file, number, size))
     }
 
-    /// A segment in a file that has no name, so that nothing is left of it however the process ends.
-    /// It takes no room until [`Range::reserve`].
+    /// A segment in a file that has no name, so that nothing is left of it however the process
+    /// ends. It takes no room until [`Range::reserve`].
     pub(crate) fn on_disk(number: u32, size: u64, dir: &Path) -> io::Result<Segment> {
         Ok(Segment::over(nameless_file(dir)?, number, size))
     }
@@ -102,8 +102,8 @@ struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping is an address and a length. It is valid in every thread until it is dropped, and
-// what may be done through it is decided by `Range`.
+// SAFETY: a mapping is an address and a length. It is valid in every thread until it is dropped,
+// and what may be done through it is decided by `Range`.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -121,7 +121,8 @@ impl Mapping {
         let mapping = Mapping { base, len };
         if writable {
             // A forked child must not be able to write into other people's objects.
-            // SAFETY: the range is the mapping just made; the advice changes nothing in this process.
+            // SAFETY: the range is the mapping just made; the advice changes nothing in this
+            // process.
             unsafe { rustix::mm::madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork)? };
         }
         Ok(mapping)
@@ -138,9 +139,10 @@ impl Drop for Mapping {
 
 /// A part of a segment that has one owner.
 ///
-/// That no two ranges overlap is what makes [`Range::fill`] sound, and it is the allocator's promise:
-/// only [`crate::space`] makes ranges, from what it has taken out of its free list. Another process
-/// can write to a range that was granted to it; it has been told to stop when the range is published.
+/// That no two ranges overlap is what makes [`Range::fill`] sound, and it is the allocator's
+/// promise: only [`crate::space`] makes ranges, from what it has taken out of its free list.
+/// Another process can write to a range that was granted to it; it has been told to stop when the
+/// range is published.
 #[derive(Debug)]
 pub(crate) struct Range {
     pub(crate) segment: Arc<Segment>,
@@ -178,15 +180,15 @@ impl Range {
         })
     }
 
-    /// Copies to a part of it through the mapping. No other thread may touch that part meanwhile, nor
-    /// anybody hold a slice of it: [`crate::filling`] keeps watch over that.
+    /// Copies to a part of it through the mapping. No other thread may touch that part meanwhile,
+    /// nor anybody hold a slice of it: [`crate::filling`] keeps watch over that.
     pub(crate) fn copy_to(&self, from: u64, bytes: &[u8]) -> io::Result<()> {
         let mapping = self.segment.mapping(true)?;
         let end = from.checked_add(bytes.len() as u64);
         assert!(end.is_some_and(|end| end <= self.len), "beyond the end of a range");
-        // SAFETY: the part lies within the range (asserted) and so within the mapping, which lives as
-        // long as the segment that `self` keeps. `Filling::write_at`, the only caller, lets one thread
-        // at a time have these bytes, and none after they were first read.
+        // SAFETY: the part lies within the range (asserted) and so within the mapping, which lives
+        // as long as the segment that `self` keeps. `Filling::write_at`, the only caller, lets one
+        // thread at a time have these bytes, and none after they were first read.
         unsafe {
             let start = mapping.base.as_ptr().add((self.offset + from) as usize);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());

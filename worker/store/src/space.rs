@@ -128,8 +128,8 @@ impl Space {
         Ok(state.free.take(writer, len).expect("a new segment has room for what it was made for"))
     }
 
-    /// The size of the segment for an object of `len` bytes: the usual one for all that fit, and for
-    /// larger ones a class of their own in steps of an eighth, so that similar ones can follow.
+    /// The size of the segment for an object of `len` bytes: the usual one for all that fit, and
+    /// for larger ones a class of their own in steps of an eighth, so that similar ones can follow.
     fn size_class(&self, len: u64) -> u64 {
         if len <= self.segment_size {
             return self.segment_size;

@@ -155,7 +155,8 @@ fn churn(store: &Arc<Store>, thread: u64) {
 
 const FULL_DISK: &str = "MANYHANDS_TEST_FULL_DISK";
 
-/// The disk is full after 8 MiB: the test runs itself again in a shell that limits the size of files.
+/// The disk is full after 8 MiB: the test runs itself again in a shell that limits the size of
+/// files.
 #[test]
 fn a_full_disk_names_the_object_and_loses_nothing() {
     if std::env::var_os(FULL_DISK).is_some() {

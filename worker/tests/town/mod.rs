@@ -1,5 +1,5 @@
-//! Workers in one process, with data links between them over loopback, and a scheduler that says what
-//! a test wants it to say.
+//! Workers in one process, with data links between them over loopback, and a scheduler that says
+//! what a test wants it to say.
 
 #![allow(dead_code, reason = "each user of this file needs a part of it")]
 
@@ -73,8 +73,8 @@ pub(crate) struct Town {
 }
 
 impl Town {
-    /// So many workers of one slot each, with stores of so many bytes. They know the functions of this
-    /// program, in slots 0 and on.
+    /// So many workers of one slot each, with stores of so many bytes. They know the functions of
+    /// this program, in slots 0 and on.
     pub(crate) fn new(workers: u32, store_limit: u64, functions: &[&str]) -> Town {
         let (secret, waker, place) =
             (ClusterSecret::generate().unwrap(), Waker::new().unwrap(), Place::new());

@@ -1,4 +1,5 @@
-//! Which chunks of an object there are, which of them an asker lacks, and which of those to give it.
+//! Which chunks of an object there are, which of them an asker lacks, and which of those to give
+//! it.
 
 use manyhands_proto::link::{CHUNK, WANTED_LIMIT, Wanted};
 
@@ -55,8 +56,8 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The chunk to give: one that the asker wants and the giver `has`, given least often so far, and
-    /// of several such the first from the one that the asker prefers. It counts as given.
+    /// The chunk to give: one that the asker wants and the giver `has`, given least often so far,
+    /// and of several such the first from the one that the asker prefers. It counts as given.
     pub(super) fn pick(
         &mut self,
         chunks: Chunks,

@@ -21,8 +21,8 @@ pub struct BulkConfig {
     /// Its machine, as [`manyhands_proto::worker::Peer::host`] names it: what is on the same one is
     /// asked first.
     pub host: String,
-    /// Threads; half as many as there are cores, and 4 at most, when 0. (On two cores a second thread
-    /// costs a tenth more of their time and gains nothing.)
+    /// Threads; half as many as there are cores, and 4 at most, when 0. (On two cores a second
+    /// thread costs a tenth more of their time and gains nothing.)
     pub threads: usize,
     /// The largest UDP payload (bytes) that is tried.
     pub mtu: u16,
@@ -94,8 +94,8 @@ pub struct Want {
     pub size: Option<u64>,
     /// Who has it.
     pub from: Vec<WorkerId>,
-    /// How long to go on without a sign that it may still come: nobody who has it can be reached, or
-    /// gives anything.
+    /// How long to go on without a sign that it may still come: nobody who has it can be reached,
+    /// or gives anything.
     pub patience: Duration,
 }
 

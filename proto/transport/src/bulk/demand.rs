@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::chunks::{Chunks, Given};
 use super::shelves::Held;
 
-/// Chunks of one object that are given away at one time: so that the first are soon complete, and can
-/// be passed on.
+/// Chunks of one object that are given away at one time: so that the first are soon complete, and
+/// can be passed on.
 const SERVES_PER_KEY: usize = 4;
 /// How long what was found is kept after the last request for it.
 const HELD_FOR: Duration = Duration::from_millis(250);
@@ -133,8 +133,8 @@ impl Demand {
         others
     }
 
-    /// A place for a request on a connection. `None` for a second one while others wait as well: what
-    /// has been given to them can be had from them by the time it would be served.
+    /// A place for a request on a connection. `None` for a second one while others wait as well:
+    /// what has been given to them can be had from them by the time it would be served.
     pub(super) fn place(&self, peer: usize) -> Option<Place<'_>> {
         let mut state = self.lock();
         let own = state.places.iter().filter(|other| **other == peer).count();

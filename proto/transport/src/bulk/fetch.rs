@@ -28,8 +28,8 @@ pub(super) struct Fetch {
     pub(super) want: Want,
     pub(super) sink: Arc<dyn Sink>,
     inner: Mutex<Inner>,
-    /// Told whenever something has changed: for whoever drives the fetch, and for those who wait for
-    /// chunks of it.
+    /// Told whenever something has changed: for whoever drives the fetch, and for those who wait
+    /// for chunks of it.
     changed: watch::Sender<()>,
 }
 

@@ -4,8 +4,8 @@
 //! - what is fetched comes from whoever has it: several at once, those on the same machine first,
 //!   those who are still fetching it themselves as far as it has come to them, so that a broadcast
 //!   costs its origin little more than one copy;
-//! - a fetch survives what breaks, costs again only the chunks that were under way, and ends: with the
-//!   object, or with an error that says of each source why it gave nothing;
+//! - a fetch survives what breaks, costs again only the chunks that were under way, and ends: with
+//!   the object, or with an error that says of each source why it gave nothing;
 //! - bytes are sent from where they lie, and written to where they belong as they come;
 //! - there is a limit on everything: fetches, requests, chunks under way, connections, time. What a
 //!   peer sends can be refused, but breaks nothing.
@@ -15,9 +15,11 @@
 //! # Layout
 //! - [`Bulk`], here: a node, and what can be asked of it.
 //! - `config`, `shelves`, `error`: what a node is given, and what it answers.
-//! - `state`, `source`: what a fetch has and what it asks next; pure. `chunks`: sets of chunks, and which to give.
+//! - `state`, `source`: what a fetch has and what it asks next; pure. `chunks`: sets of chunks, and
+//!   which to give.
 //! - `fetch`, `ask`, `queue`, `read`: fetches at work.
-//! - `serve`, `accept`, `demand`: the side that gives, and takes uploads. `put`: the side that sends them.
+//! - `serve`, `accept`, `demand`: the side that gives, and takes uploads. `put`: the side that
+//!   sends them.
 //! - `links`, `wire`, `node`, `meter`: connections, frames, what is shared, how fast it is.
 
 mod accept;
@@ -119,7 +121,8 @@ impl Bulk {
         self.node.endpoint.local_addr()
     }
 
-    /// The worker that this node belongs to, from now on: others are told that it has what it fetches.
+    /// The worker that this node belongs to, from now on: others are told that it has what it
+    /// fetches.
     pub fn own(&self, worker: WorkerId) {
         self.node.set_me(worker);
     }
@@ -143,8 +146,8 @@ impl Bulk {
         }
     }
 
-    /// Fetches an object or program into `sink`, and then calls `done`: never within this call, but on
-    /// a thread of this node's, which it must not block. It is queued if others are before it.
+    /// Fetches an object or program into `sink`, and then calls `done`: never within this call, but
+    /// on a thread of this node's, which it must not block. It is queued if others are before it.
     pub fn fetch(
         &self,
         want: Want,
@@ -207,8 +210,8 @@ impl Bulk {
         result
     }
 
-    /// Sends an object or program to a worker, which has it when this returns. A worker that cannot be
-    /// reached is tried again for so long. Can be awaited in any runtime.
+    /// Sends an object or program to a worker, which has it when this returns. A worker that cannot
+    /// be reached is tried again for so long. Can be awaited in any runtime.
     pub async fn put(
         &self,
         to: WorkerId,
@@ -269,8 +272,8 @@ impl Drop for Bulk {
         self.node.fetches.all().iter().for_each(|fetch| self.cancel(fetch.id));
         let endpoint = self.node.endpoint.clone();
         endpoint.close(wire::CODE_DONE, b"the node has ended");
-        // Peers are told, so that they need not find out. Not here: within another runtime nobody may
-        // wait for this one's threads.
+        // Peers are told, so that they need not find out. Not here: within another runtime nobody
+        // may wait for this one's threads.
         let farewell = move || {
             runtime.block_on(async {
                 let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;

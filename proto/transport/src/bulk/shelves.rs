@@ -24,8 +24,8 @@ pub struct Held {
 /// Where a worker finds what others ask for, and where it puts what others send. Called from the
 /// threads of the transfers.
 pub trait Shelves: Send + Sync {
-    /// An object or program that lies here whole. Asked again for each chunk, more or less: what lies
-    /// on disk is to be mapped and not read.
+    /// An object or program that lies here whole. Asked again for each chunk, more or less: what
+    /// lies on disk is to be mapped and not read.
     fn find(&self, key: Key) -> BoxFuture<'_, Option<Held>>;
 
     /// Where to put what a client is about to send: `meta.size` bytes. It may take its time, until

@@ -1,5 +1,5 @@
-//! Where one fetch is: which chunks it has, what it has asked of whom, and what to ask next. No clock,
-//! no I/O.
+//! Where one fetch is: which chunks it has, what it has asked of whom, and what to ask next. No
+//! clock, no I/O.
 
 use std::time::{Duration, Instant};
 
@@ -177,8 +177,8 @@ impl State {
         asks
     }
 
-    /// Whether one more request to a source makes sense: there is a chunk for it that nobody else has
-    /// been asked for just now.
+    /// Whether one more request to a source makes sense: there is a chunk for it that nobody else
+    /// has been asked for just now.
     fn may_ask(&self, index: usize, now: Instant) -> bool {
         let source = &self.sources[index];
         if source.ended.is_some() || source.retry_at > now || self.asks.len() >= ASKS_PER_FETCH {

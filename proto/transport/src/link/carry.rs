@@ -47,7 +47,8 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Carries the session until it cannot. Nothing of the session is lost if the future is dropped.
+    /// Carries the session until it cannot. Nothing of the session is lost if the future is
+    /// dropped.
     pub(super) async fn carry(&mut self, line: &Line) -> End {
         let Channel { connection, send, frames } = self;
         let end = tokio::select! {

@@ -76,8 +76,8 @@ impl Bell {
     }
 }
 
-/// What is to be sent to a peer by whoever has no [`Source`] of his own: gathers until the other side
-/// can take it.
+/// What is to be sent to a peer by whoever has no [`Source`] of his own: gathers until the other
+/// side can take it.
 #[derive(Debug)]
 pub struct Outbox<M> {
     queue: Mutex<Vec<M>>,

@@ -20,7 +20,8 @@ fn server(token: &Token) -> Endpoint {
     bind(loopback(), Some(config), &Settings::default()).unwrap()
 }
 
-/// What the two sides see: the role that the server sees, or why it refuses; and the client's error.
+/// What the two sides see: the role that the server sees, or why it refuses; and the client's
+/// error.
 async fn meet(
     server: &Endpoint,
     own: &Token,

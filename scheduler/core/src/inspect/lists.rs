@@ -79,8 +79,8 @@ impl Core {
         }
     }
 
-    /// Which of a worker's tasks run only the worker knows. Those of which it has said something that
-    /// only a running task does are known to.
+    /// Which of a worker's tasks run only the worker knows. Those of which it has said something
+    /// that only a running task does are known to.
     fn state_of(&self, record: &Task) -> TaskState {
         const RUNS: u16 = Flags::BLOCKED | Flags::HAS_WAITED | Flags::SPEAKS | Flags::KEPT;
         match record.state {

@@ -127,7 +127,8 @@ impl Core {
         }
     }
 
-    /// Jobs that are over for those who opened them, but of which something is kept, are among them.
+    /// Jobs that are over for those who opened them, but of which something is kept, are among
+    /// them.
     fn job_infos(&self) -> Vec<JobInfo> {
         let mut jobs: Vec<_> = self.jobs.iter().map(|(_, job)| job).collect();
         jobs.sort_by_key(|job| job.number);

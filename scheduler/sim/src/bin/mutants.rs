@@ -13,7 +13,8 @@
 //! >>>>
 //! ```
 //!
-//! The seeds are played first, then two jobs that share the slots; a mutant that survives them may still be found by the unit tests.
+//! The seeds are played first, then two jobs that share the slots; a mutant that survives them may
+//! still be found by the unit tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,8 +101,8 @@ fn read(path: &Path) -> Result<Mutant, String> {
     Ok(Mutant { name, what, file, old: old.to_owned(), new: new.to_owned() })
 }
 
-/// Copies what the workspace is built from. Files that are the same already keep their time, so that
-/// little is built again.
+/// Copies what the workspace is built from. Files that are the same already keep their time, so
+/// that little is built again.
 fn copy_sources(from: &Path, to: &Path) -> Result<(), String> {
     let error = |error: std::io::Error| format!("copying {}: {error}", from.display());
     fs::create_dir_all(to).map_err(error)?;

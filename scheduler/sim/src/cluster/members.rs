@@ -181,8 +181,8 @@ impl Cluster {
         }
     }
 
-    /// A worker that is away gets no tasks, and one that drains only what it must run in place. What
-    /// was placed before, in the turn in which the scheduler learnt it, is on its way.
+    /// A worker that is away gets no tasks, and one that drains only what it must run in place.
+    /// What was placed before, in the turn in which the scheduler learnt it, is on its way.
     pub(super) fn judge_assignment(&mut self, number: usize, message: &ToWorker) {
         let ToWorker::Assign { tasks } = message else { return };
         let before = |since: Option<Time>| since.is_some_and(|since| since < self.world.now);

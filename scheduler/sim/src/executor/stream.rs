@@ -1,4 +1,5 @@
-//! How a virtual executor plays a task that makes a stream: item after item, as far as there is room.
+//! How a virtual executor plays a task that makes a stream: item after item, as far as there is
+//! room.
 
 use super::*;
 

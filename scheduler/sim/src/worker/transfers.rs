@@ -1,4 +1,5 @@
-//! How a virtual worker fetches objects: from one source after the other, until one has given it all.
+//! How a virtual worker fetches objects: from one source after the other, until one has given it
+//! all.
 
 use super::*;
 

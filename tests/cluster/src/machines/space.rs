@@ -47,8 +47,8 @@ impl Space {
 /// starts it.
 pub(crate) fn prepare(command: &mut Command, space: Option<&Space>) {
     let space = space.cloned();
-    // SAFETY: between fork and exec only two system calls are made; nothing is allocated, no lock is
-    // taken. The descriptor is kept open by the closure.
+    // SAFETY: between fork and exec only two system calls are made; nothing is allocated, no lock
+    // is taken. The descriptor is kept open by the closure.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -11,8 +11,8 @@ use crate::heap;
 use crate::link::fail;
 use crate::signals;
 
-/// Bytes of stack for the tasks, committed page by page as they are used. Tasks that wait run others
-/// on top of themselves, so a deep recursion of tasks is a deep stack.
+/// Bytes of stack for the tasks, committed page by page as they are used. Tasks that wait run
+/// others on top of themselves, so a deep recursion of tasks is a deep stack.
 const STACK_SIZE: usize = 512 << 20;
 
 /// Turns a freshly forked process into an executor. Only one thread exists.

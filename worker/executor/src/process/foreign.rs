@@ -16,8 +16,8 @@ use crate::foreign::{Runtime, VARIABLE, set_runtime};
 static SOCKET: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
 /// Takes the socket to the worker from standard input, which is empty from then on. To be called
-/// before anything could be read from there; nothing that the program then starts inherits it. Fails
-/// where the worker that started the process speaks otherwise, or did not start it.
+/// before anything could be read from there; nothing that the program then starts inherits it.
+/// Fails where the worker that started the process speaks otherwise, or did not start it.
 pub fn prepare() -> io::Result<()> {
     check_version(VARIABLE)?;
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST)?;

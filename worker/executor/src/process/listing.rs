@@ -7,8 +7,8 @@ use manyhands_proto::FunctionId;
 
 use crate::registry::TASKS;
 
-/// The variable of the environment that makes a program print its tasks, before `main`, and end. Its
-/// value is the version of the list.
+/// The variable of the environment that makes a program print its tasks, before `main`, and end.
+/// Its value is the version of the list.
 pub const LIST_VARIABLE: &str = "MANYHANDS_LIST_TASKS";
 
 const VERSION: &str = "1";
@@ -16,8 +16,8 @@ const VERSION: &str = "1";
 /// What every list begins with.
 const HEAD: &str = "manyhands tasks 1";
 
-/// Prints the list on standard output: a line for each task, its id in hexadecimal digits and its name.
-/// Whether it could be printed.
+/// Prints the list on standard output: a line for each task, its id in hexadecimal digits and its
+/// name. Whether it could be printed.
 pub(super) fn print() -> bool {
     if std::env::var_os(LIST_VARIABLE).is_none_or(|version| version != VERSION) {
         eprintln!("manyhands: {LIST_VARIABLE} asks for a list that this program does not know");

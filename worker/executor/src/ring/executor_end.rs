@@ -66,8 +66,8 @@ impl Tasks {
         let len = self.map.entry(Ring::Down, position).len.load(Ordering::Relaxed) as usize;
         let (address, contiguous) = self.map.at(Ring::Down, position);
         let len = len.min(contiguous - ENTRY);
-        // SAFETY: within the ring; it was written before the head was, and the worker does not write
-        // there again before it is released, which needs `self` to be borrowed by nobody.
+        // SAFETY: within the ring; it was written before the head was, and the worker does not
+        // write there again before it is released, which needs `self` to be borrowed by nobody.
         Some(unsafe { std::slice::from_raw_parts(address.add(ENTRY).as_ptr(), len) })
     }
 

@@ -25,7 +25,8 @@ fn pair() -> (WorkerEnd, Tasks, Ends, OwnedFd) {
 
 const LAST: u64 = u64::MAX;
 
-/// Claims tasks and hands their numbers back until it claims [`LAST`]; sleeps when there is nothing.
+/// Claims tasks and hands their numbers back until it claims [`LAST`]; sleeps when there is
+/// nothing.
 fn echo(mut tasks: Tasks, mut ends: Ends, worker: Arc<OwnedFd>) {
     let wake = |ends: &Ends| {
         if ends.wake_worker() {

@@ -169,8 +169,8 @@ impl WorkerEnd {
         self.map.header().worker_sleeps.0.store(u32::from(sleeps), Ordering::SeqCst);
     }
 
-    /// Names an attempt that shall stop. `true`: it is the one that the executor runs right now, and
-    /// must be signalled (the executor will wait for the signal if the attempt ends first).
+    /// Names an attempt that shall stop. `true`: it is the one that the executor runs right now,
+    /// and must be signalled (the executor will wait for the signal if the attempt ends first).
     pub fn interrupt(&mut self, fingerprint: u64) -> bool {
         let (cells, signal_due) = &self.map.header().interrupts.0;
         signal_due.store(1, Ordering::SeqCst);

@@ -97,7 +97,8 @@ async fn pass(socket: Arc<UdpSocket>, server: SocketAddr, switches: Arc<Switches
 impl Way {
     /// Whether this is a client's first packet, or the first one that proves its address.
     fn is_knock(&mut self, datagram: &[u8]) -> bool {
-        // RFC 9000, 17.2.2: flags, version, two connection ids with their lengths, a token's length.
+        // RFC 9000, 17.2.2: flags, version, two connection ids with their lengths, a token's
+        // length.
         let has_token = || {
             let rest = datagram.get(5..)?;
             let rest = rest.get(1 + usize::from(*rest.first()?)..)?;
