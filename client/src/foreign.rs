@@ -37,8 +37,8 @@ pub(crate) use function::Callee;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::graph;
 pub use crate::graph::Purpose;
-use crate::graph::{self, Stats};
 use crate::lazy;
 use crate::session::{Key, PutBytes};
 use crate::targets::Root;
@@ -65,11 +65,6 @@ impl Node {
         self.0.change_rare(|rare| rare.after.push(other));
     }
 
-    /// How many results it has.
-    pub fn outputs(&self) -> u16 {
-        self.0.output_count()
-    }
-
     fn root(&self, index: u32) -> Root {
         Root { node: self.0.clone(), index }
     }
@@ -87,11 +82,6 @@ pub fn dot(nodes: &[(Node, u32)]) -> String {
 /// A picture of the graph of these results: see [`graph::svg`].
 pub fn svg(nodes: &[(Node, u32)]) -> String {
     graph::svg_of(&roots(nodes))
-}
-
-/// How large the graph of these results is.
-pub fn stats(nodes: &[(Node, u32)]) -> Stats {
-    graph::stats_of(&roots(nodes))
 }
 
 impl Client {
@@ -200,17 +190,6 @@ impl Client {
         self.session.put(self.job, codec, bytes, &contains).map(Object::of)
     }
 
-    /// As [`Client::put_pieces`], of bytes in one piece.
-    pub fn put_bytes(
-        &self,
-        codec: Codec,
-        bytes: &[u8],
-        contains: &[Object],
-    ) -> Result<Object, Error> {
-        let contains: Vec<_> = contains.iter().map(Object::to_reference).collect();
-        self.session.put(self.job, codec, PutBytes::Borrowed(bytes), &contains).map(Object::of)
-    }
-
     /// Waits until `need` of these have ended, well or badly, or the deadline has passed; how many
     /// have.
     pub fn wait_objects(
@@ -283,11 +262,6 @@ impl Client {
     pub fn give_room(&self, end: &Object, from: u64, upto: u64) -> Result<Vec<Object>, Error> {
         let items = self.session.give_room(&end.to_reference(), from, upto)?;
         Ok(items.into_iter().map(Object::of).collect())
-    }
-
-    /// Whether messages arrive only while this thread waits for them, as in a task.
-    pub fn is_pumped(&self) -> bool {
-        self.session.is_pumped()
     }
 }
 

@@ -41,11 +41,7 @@ pub struct Stats {
 
 /// Counts the tasks and edges of a graph.
 pub fn stats(targets: impl Targets) -> Stats {
-    stats_of(&roots(&targets))
-}
-
-pub(crate) fn stats_of(roots: &[Root]) -> Stats {
-    let graph = Collected::to_draw(roots);
+    let graph = Collected::to_draw(&roots(&targets));
     let order = Order::new(&graph);
     let deepest = |order: Order| order.heights.into_iter().max().unwrap_or(0) as usize;
     Stats { tasks: graph.len(), edges: graph.edges(), critical_path: order.ok().map(deepest) }

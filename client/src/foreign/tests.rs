@@ -22,6 +22,11 @@ fn call(client: &Client, arguments: Arguments) -> Object {
     client.submit_call(&square(), arguments, 1, None).unwrap().remove(0)
 }
 
+fn put(client: &Client) -> Object {
+    let one = Pieces::new(vec![Bytes::from_static(&[1])]);
+    client.put_pieces(Codec::RAW, &one, &[]).unwrap()
+}
+
 fn functions(said: &[FromClient]) -> Vec<&manyhands_proto::client::FunctionSpec> {
     let all = said.iter().filter_map(|said| match said {
         FromClient::Functions { functions, .. } => Some(functions),
@@ -59,7 +64,7 @@ fn a_function_is_described_once_whoever_describes_it() {
 #[test]
 fn arguments_lie_behind_each_other_as_executors_read_them() {
     let (_, client) = client();
-    let object = client.put_bytes(Codec::RAW, &[1], &[]).unwrap();
+    let object = put(&client);
     let mut arguments = Arguments::default();
     arguments.value(Codec::PICKLE5, b"xy");
     let fails = |out: &mut ValueBytes| {
@@ -88,7 +93,7 @@ fn arguments_lie_behind_each_other_as_executors_read_them() {
 #[test]
 fn a_large_argument_is_put_once_in_its_pieces() {
     let (fake, client) = client();
-    let inner = client.put_bytes(Codec::RAW, &[1], &[]).unwrap();
+    let inner = put(&client);
     let pieces = vec![Bytes::from_static(b"head"), Bytes::from(vec![5; INLINE_LIMIT])];
     let large =
         Large::new(Codec::PICKLE5_BUFFERS, Pieces::new(pieces), std::slice::from_ref(&inner));
@@ -117,7 +122,7 @@ fn only_a_call_with_a_graph_or_a_value_to_put_may_wait() {
     let (_, client) = client();
     let mut arguments = Arguments::default();
     arguments.value(Codec::RAW, b"small");
-    arguments.object(&client.put_bytes(Codec::RAW, &[1], &[]).unwrap());
+    arguments.object(&put(&client));
     assert!(!arguments.may_wait());
     let node = Node::new(&square(), 1, Arguments::default());
     let mut whole = Arguments::default();
@@ -237,7 +242,7 @@ fn a_watch_tells_in_the_order_of_ends_and_wakes_for_what_was_there() {
     give(&client, objects[2].id(), 1);
     give(&client, objects[0].id(), 1);
     assert_eq!(watch.next(None).unwrap(), [tokens[2], twice, tokens[0]]);
-    assert_eq!((watch.pending(), watch.next(Some(Instant::now())).unwrap()), (1, vec![]));
+    assert!(watch.next(Some(Instant::now())).unwrap().is_empty(), "one has not come");
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| watch.next(Some(Instant::now() + LIMIT)).unwrap());
         let done = watch.add(&objects[0]);
@@ -278,7 +283,6 @@ fn nodes_make_graphs_with_options_and_order() {
     last.after(&other);
     let picture = dot(&[(last.clone(), 0)]);
     assert!(picture.contains("label=\"square\""), "{picture}");
-    assert_eq!(stats(&[(last.clone(), 0)]).tasks, 3);
     let results = client.submit_nodes(&[(last.clone(), 0)], Purpose::Submit).unwrap();
     let batch = &batches(said(&client))[0];
     assert_eq!((batch.rows.len(), batch.inputs.len()), (3, 2));

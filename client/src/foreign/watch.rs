@@ -45,11 +45,6 @@ impl Watch {
         token
     }
 
-    /// How many were added and have not been told of.
-    pub fn pending(&self) -> usize {
-        self.watched().values().map(Vec::len).sum()
-    }
-
     /// What has come since the last call, in order. Waits for the first, not longer than until the
     /// deadline; then, and after [`Watch::close`], there is nothing. Fails when the session is
     /// over.

@@ -7,7 +7,6 @@
 //! queued, or on [`flush`].
 
 use std::os::fd::RawFd;
-use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -224,15 +223,6 @@ pub fn put_stored_pieces(
     let current = running(|running| running.current())?;
     let extent = store(current.task, pieces).map_err(ContextError::Refused)?;
     task(|executor, _| executor.say(&FromExecutor::Stored { object, codec, extent }))
-}
-
-/// Bytes of what the running task was given to read in segments and has not let go of. What is left
-/// at its end is copied then.
-pub fn kept_bytes() -> usize {
-    let kept = |running: &mut Running| {
-        running.views.iter().filter_map(Weak::upgrade).map(|view| view.len()).sum()
-    };
-    running(kept).unwrap_or(0)
 }
 
 /// Bytes of all pieces together.

@@ -169,13 +169,6 @@ pub(crate) struct View {
     len: usize,
 }
 
-impl View {
-    /// Bytes of it.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-}
-
 /// A view as the owner of its bytes.
 struct Viewed(Arc<View>);
 

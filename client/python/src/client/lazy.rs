@@ -184,18 +184,6 @@ fn svg(lazies: &Bound<'_, PyList>) -> PyResult<String> {
     Ok(foreign::svg(&roots(lazies)?))
 }
 
-/// How large the graph of these is: tasks, edges, and the length of the longest chain (None if
-/// there is a cycle).
-#[pyfunction]
-fn stats<'py>(lazies: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyDict>> {
-    let stats = foreign::stats(&roots(lazies)?);
-    let dict = PyDict::new(lazies.py());
-    dict.set_item("tasks", stats.tasks)?;
-    dict.set_item("edges", stats.edges)?;
-    dict.set_item("critical_path", stats.critical_path)?;
-    Ok(dict)
-}
-
 /// Submits the graph of these; a future for each.
 pub(super) fn run<'py>(
     client: &Bound<'py, Client>,
@@ -244,6 +232,5 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(lazy, module)?)?;
     module.add_function(wrap_pyfunction!(run_in_order, module)?)?;
     module.add_function(wrap_pyfunction!(dot, module)?)?;
-    module.add_function(wrap_pyfunction!(svg, module)?)?;
-    module.add_function(wrap_pyfunction!(stats, module)?)
+    module.add_function(wrap_pyfunction!(svg, module)?)
 }
