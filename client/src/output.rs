@@ -24,6 +24,9 @@ const OPEN_LINES: usize = 1024;
 /// What is called with the output of tasks: task, function, stream, bytes as they came.
 pub(crate) type Listener = Box<dyn FnMut(TaskId, &str, Stream, &[u8]) + Send>;
 
+/// What is called with what there is to say of the connection.
+pub(crate) type NoticeListener = Box<dyn FnMut(&str) + Send>;
+
 struct Output {
     task: TaskId,
     name: String,
@@ -34,6 +37,8 @@ struct Output {
 enum Order {
     Print(Output),
     Listen(Listener),
+    Notice(String),
+    ListenToNotices(NoticeListener),
 }
 
 /// Prints, or hands to a listener, what tasks print.
@@ -50,6 +55,16 @@ impl Printer {
     /// From now on `listener` gets what would be printed.
     pub(crate) fn listen(&self, listener: Listener) {
         self.order(Order::Listen(listener));
+    }
+
+    /// Prints, or hands to its listener, what no task has printed.
+    pub(crate) fn notice(&self, text: String) {
+        self.order(Order::Notice(text));
+    }
+
+    /// From now on `listener` gets the notices.
+    pub(crate) fn listen_to_notices(&self, listener: NoticeListener) {
+        self.order(Order::ListenToNotices(listener));
     }
 
     fn order(&self, order: Order) {
@@ -80,15 +95,20 @@ impl Printer {
 }
 
 fn run(inbox: Receiver<Order>) {
-    let mut listener: Option<Listener> = None;
+    let (mut listener, mut noticed) = (None::<Listener>, None::<NoticeListener>);
     let mut lines = Lines::default();
     for order in inbox {
-        match (order, &mut listener) {
-            (Order::Listen(new), listener) => *listener = Some(new),
-            (Order::Print(output), Some(listener)) => {
-                listener(output.task, &output.name, output.stream, &output.bytes);
-            }
-            (Order::Print(output), None) => lines.add(output, &mut write),
+        match order {
+            Order::Listen(new) => listener = Some(new),
+            Order::ListenToNotices(new) => noticed = Some(new),
+            Order::Print(output) => match &mut listener {
+                Some(listen) => listen(output.task, &output.name, output.stream, &output.bytes),
+                None => lines.add(output, &mut write),
+            },
+            Order::Notice(text) => match &mut noticed {
+                Some(listen) => listen(&text),
+                None => write(Stream::Stderr, format!("manyhands: {text}\n").as_bytes()),
+            },
         }
     }
     lines.finish(&mut write);
@@ -166,5 +186,16 @@ mod tests {
         }
         lines.finish(&mut write);
         assert_eq!(printed, "[count #7] one\n[count #8] x\n[count #7] two\n[count #7] three\n");
+    }
+    #[test]
+    fn notices_go_to_their_own_listener() {
+        let (tell, told) = mpsc::channel();
+        let printer = Printer::default();
+        printer.listen(Box::new(|_, _, _, _| unreachable!("no task has printed this")));
+        printer.listen_to_notices(Box::new(move |text| tell.send(text.to_owned()).unwrap()));
+        printer.notice("it is lost".to_owned());
+        printer.notice("it is back".to_owned());
+        printer.finish();
+        assert_eq!(told.iter().collect::<Vec<_>>(), ["it is lost", "it is back"]);
     }
 }

@@ -99,6 +99,13 @@ struct Wire {
 }
 
 impl Wire {
+    /// Tells whoever has the session about its link.
+    fn notice(&self, text: String) {
+        if let Some(session) = self.session.get() {
+            session.notice(text);
+        }
+    }
+
     /// Sends a program to a worker, and says so if that fails.
     fn send_program(&self, program: u128, worker: WorkerId) {
         let (Some(session), Some(link)) = (self.session.get(), self.link.get()) else { return };

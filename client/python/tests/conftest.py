@@ -60,19 +60,27 @@ def client(request):
 @contextlib.contextmanager
 def cluster(directory):
     """A scheduler and a worker with two slots, as a user starts them; their address for clients."""
+    with daemons(directory) as (_, address):
+        yield address
+
+
+@contextlib.contextmanager
+def daemons(directory, *options):
+    """As `cluster`, with these options of the scheduler; its process, and the address."""
     files = {role: directory / role for role in ("worker", "client")}
     # Nothing of what starts the tests is known to the daemons.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MANYHANDS_")}
     environment["HOME"] = environment["XDG_STATE_HOME"] = str(directory)
     environment["XDG_CACHE_HOME"] = str(directory / "cache")
-    scheduler = ["scheduler", "--bind", "127.0.0.1:0", "--advertise", "127.0.0.1"]
+    scheduler = ["scheduler", "--bind", "127.0.0.1:0", "--advertise", "127.0.0.1", *options]
     for role, file in files.items():
         scheduler += [f"--{role}-address-file", str(file)]
-    with daemon(scheduler, environment, directory, "scheduler"):
+    with daemon(scheduler, environment, directory, "scheduler") as process:
         address = written(files["worker"])
-        worker = ["worker", address, "--cores", "2"]
+        # Nobody needs what lies there at the end of the tests.
+        worker = ["worker", address, "--cores", "2", "--drain-timeout", "1s"]
         with daemon(worker, environment, directory, "worker"):
-            yield written(files["client"])
+            yield process, written(files["client"])
 
 
 @contextlib.contextmanager

@@ -1,11 +1,15 @@
-"""Executors that die: no result is lost, and the next call finds an executor again."""
+"""Executors that die: no result is lost, and the next call finds an executor again. A scheduler
+that dies: clients say so."""
 
 import os
 import signal
+import subprocess
+import sys
 
 import killed_executor
 import manyhands as mh
 import pytest
+from conftest import LIMIT_S, daemons
 
 
 @pytest.fixture
@@ -85,3 +89,39 @@ def head(made):
     """Who made it, and its first number."""
     pid, array = made
     return pid, int(array[0])
+
+
+LOST = """
+import sys, threading
+import manyhands as mh
+
+client = mh.Client(sys.argv[1])
+future = client.submit(lambda: threading.Event().wait())
+print(client.submit(abs, -1).result(), flush=True)
+if sys.argv[2] == "waits":
+    try:
+        future.result()
+    except mh.SessionClosed as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("place", ["waits", "ends"])
+def test_a_scheduler_that_is_killed_is_told_of(place, tmp_path):
+    """Whoever waits for a result learns of it, and whoever ends and waits for that."""
+    options = ("--client-grace", "3s", "--idle-timeout", "1s")
+    with daemons(tmp_path, *options) as (scheduler, address):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOST, address, place],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline() == "1\n"
+        scheduler.kill()
+        output, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    lost, unrun = errors.splitlines()
+    assert "is lost: it is tried again for" in lost
+    assert "not all that was submitted has run" in unrun and "no way back for 3 s" in unrun
+    assert ("no way back for 3 s" in output) == (place == "waits")

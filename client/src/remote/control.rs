@@ -1,15 +1,18 @@
 //! The network thread of a session, and the link that it keeps up.
 
+use std::convert::Infallible;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use manyhands_proto::Lane;
 use manyhands_proto::client::ToClient;
 use manyhands_proto::link::{Join, Opened};
 use manyhands_transport::address::Address;
-use manyhands_transport::link::{Dial, Link};
+use manyhands_transport::link::{Dial, Link, Status};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use super::{Options, Wire};
 use crate::error::Error;
@@ -19,6 +22,9 @@ const GOODBYE: &str = "the client has ended";
 
 /// Turns of the runtime that a goodbye gets to leave.
 const LAST_TURNS: usize = 16;
+
+/// A connection that is back within this time was not worth a word.
+const SHORT_BREAK: Duration = Duration::from_secs(1);
 
 /// A handshake that is under way.
 pub(super) struct Dialing {
@@ -47,17 +53,22 @@ impl Control {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
         let join = Join::Client { name: options.name.clone() };
-        let dial = Dial { patience: options.timeout, ..Dial::new(address, &options.name, join) };
+        let dial = Dial::new(address.clone(), &options.name, join);
+        let dial = Dial { patience: options.timeout, ..dial };
         let (tell, opened) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
+        let place = address.place();
         let run = move || {
             runtime.block_on(async {
-                match Link::open::<_, ToClient>(dial, wire.clone(), wire).await {
+                match Link::open::<_, ToClient>(dial, wire.clone(), wire.clone()).await {
                     Err(error) => drop(tell.send(Err(error.to_string()))),
                     Ok((link, opened)) => {
                         drop(tell.send(Ok((link.clone(), opened))));
                         // Also when whoever would say so is gone.
-                        let _ = stopped.await;
+                        tokio::select! {
+                            _ = stopped => {}
+                            never = tell_of_breaks(&link, &wire, &place) => match never {},
+                        }
                         link.close(GOODBYE).await;
                         // What the connection has to send last leaves when its task is next run.
                         for _ in 0..LAST_TURNS {
@@ -95,6 +106,33 @@ impl Control {
         // A session whose last reference is dropped by its own thread ends after it.
         if thread.thread().id() != std::thread::current().id() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Says that the scheduler has not been heard for a while, and that it is heard again.
+async fn tell_of_breaks(link: &Link, wire: &Wire, place: &str) -> Infallible {
+    let mut status = link.status();
+    loop {
+        let Status::Down { until, .. } = status else {
+            // What ends the session tells whoever waits.
+            status = link.changed(status).await;
+            if status == Status::Over {
+                return std::future::pending().await;
+            }
+            continue;
+        };
+        if let Ok(changed) = timeout(SHORT_BREAK, link.changed(status)).await {
+            status = changed;
+            continue;
+        }
+        let left = until.saturating_duration_since(Instant::now()).as_secs_f32().ceil();
+        wire.notice(format!(
+            "the connection with the scheduler at {place} is lost: it is tried again for {left} s"
+        ));
+        status = link.changed(status).await;
+        if let Status::Up { .. } = status {
+            wire.notice(format!("the connection with the scheduler at {place} is back"));
         }
     }
 }

@@ -25,6 +25,13 @@ impl Ends {
             session.say(message);
         }
     }
+
+    /// Has something to say to whoever has the session, about what carries it.
+    pub fn notice(&self, text: String) {
+        if let Some(session) = self.0.upgrade() {
+            session.printer.notice(text);
+        }
+    }
 }
 
 impl Source<FromClient> for Ends {

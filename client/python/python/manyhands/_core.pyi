@@ -135,7 +135,8 @@ class Watch:
     def close(self) -> None: ...
 
 class Output:
-    """What tasks have printed: task, its number, its function's name, stream, bytes."""
+    """What tasks have printed: task, its number, its function's name, stream, bytes. What there is
+    to say of the connection is of no task, and has the stream ``notice``."""
 
     def next(self, timeout: float | None) -> list[tuple[str, int, str, str, bytes]] | None: ...
 
@@ -210,7 +211,7 @@ class Future(concurrent.futures.Future[T]):
         """Whether it has ended, well or badly."""
 
     def running(self) -> bool:
-        """Whether it is known to run."""
+        """Whether an executor runs the task now. It asks the cluster: a message there and back."""
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""

@@ -8,6 +8,7 @@ again with carriage returns (a bar of its own) is shown as a line from time to t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -134,7 +135,7 @@ class Printer:
 
     def join(self) -> None:
         """Waits until everything is printed, after the client was closed."""
-        if threading.current_thread() is not self._thread:
+        if threading.get_ident() != self._thread.ident:
             self._thread.join()
 
     def _run(self) -> None:
@@ -142,7 +143,10 @@ class Printer:
         timeout: float | None = None
         while (pieces := self._output.next(timeout)) is not None:
             for piece in pieces:
-                lines.add(*piece)
+                if piece[3] == "notice":
+                    _tell(piece[4].decode())
+                else:
+                    lines.add(*piece)
             if not pieces:
                 lines.flush()
             timeout = _QUIET_S if lines._open else None
@@ -162,10 +166,19 @@ def write(stream: str, text: str) -> None:
         pass
 
 
+def _tell(text: str) -> None:
+    """Says in the log what concerns the client itself. A program that has not set up its log sees
+    it on standard error."""
+    import logging
+
+    with contextlib.suppress(ValueError, OSError), _bars_aside(sys.stderr):
+        logging.getLogger("manyhands").warning(text)
+
+
 class _bars_aside:
     """While this lasts no progress bar is on the screen."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO | None) -> None:
         from . import _progress
 
         self._own = _progress.aside()

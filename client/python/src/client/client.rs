@@ -64,12 +64,24 @@ impl Client {
         Ok(open)
     }
 
-    fn begin(&self, client: manyhands::Client, is_local: bool, is_nested: bool) -> PyResult<()> {
+    /// Fails if it was opened before.
+    fn check_unopened(&self) -> PyResult<()> {
+        if self.open.get().is_some() { Err(opened_before()) } else { Ok(()) }
+    }
+
+    fn begin(
+        &self,
+        py: Python<'_>,
+        client: manyhands::Client,
+        is_local: bool,
+        is_nested: bool,
+    ) -> PyResult<()> {
         let output = Arc::new(Queue::default());
         if !is_nested {
-            let queue = output.clone();
+            let (queue, notices) = (output.clone(), output.clone());
             client
                 .on_output(move |task, name, stream, bytes| queue.push(task, name, stream, bytes));
+            client.on_notice(move |text| notices.notice(text));
         }
         let open = Open {
             client,
@@ -83,10 +95,15 @@ impl Client {
             birth: Birth::here(),
         };
         self.open.set(open).map_err(|open| {
-            open.close();
-            misuse("this client has been opened before")
+            // Another thread was faster.
+            py.detach(|| open.close());
+            opened_before()
         })
     }
+}
+
+fn opened_before() -> PyErr {
+    misuse("this client has been opened before")
 }
 
 impl Drop for Client {
@@ -196,6 +213,7 @@ impl Client {
         environment: Option<&Bound<'_, PyDict>>,
         interpreter: Option<PathBuf>,
     ) -> PyResult<()> {
+        self.check_unopened()?;
         let Setup { environment, .. } = setup(environment)?;
         let interpreter = match interpreter {
             Some(interpreter) => interpreter,
@@ -222,7 +240,7 @@ impl Client {
         }
         let builder = builder.python(PythonConfig { interpreter, environment, prestart: true });
         let client = py.detach(|| builder.local()).map_err(|error| raised(py, &error))?;
-        self.begin(client, true, false)
+        self.begin(py, client, true, false)
     }
 
     /// Becomes a client of the cluster at an address.
@@ -234,6 +252,7 @@ impl Client {
         name: Option<&str>,
         environment: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        self.check_unopened()?;
         let Setup { environment, archive } = setup(environment)?;
         let mut builder = manyhands::Client::builder();
         if let Some(name) = name {
@@ -245,13 +264,14 @@ impl Client {
             builder = builder.archive(archive);
         }
         let client = py.detach(|| builder.connect(address)).map_err(|error| raised(py, &error))?;
-        self.begin(client, false, false)
+        self.begin(py, client, false, false)
     }
 
     /// Within a task: becomes a client of the task's job. False anywhere else.
-    fn _open_current(&self) -> PyResult<bool> {
+    fn _open_current(&self, py: Python<'_>) -> PyResult<bool> {
+        self.check_unopened()?;
         let Some(client) = manyhands::current() else { return Ok(false) };
-        self.begin(client, true, true).map(|()| true)
+        self.begin(py, client, true, true).map(|()| true)
     }
 
     #[getter]

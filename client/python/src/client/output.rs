@@ -8,9 +8,11 @@ use manyhands::{Stream, TaskId};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::forks::Birth;
 use super::reading;
 
-/// Bytes that are kept at most for a program that does not ask; the oldest go first.
+/// Bytes that are kept at most for a program that does not ask, with what the pieces themselves take; the
+/// oldest go first.
 const LIMIT: usize = 16 << 20;
 
 /// As long as anybody waits without looking again.
@@ -20,10 +22,18 @@ const LONG: Duration = Duration::from_secs(3600);
 const TOGETHER: usize = 1024;
 
 struct Piece {
-    task: TaskId,
+    /// None of what the client itself has to say.
+    task: Option<TaskId>,
     name: String,
-    stream: Stream,
+    stream: &'static str,
     bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Bytes of memory that it takes.
+    fn weight(&self) -> usize {
+        size_of::<Piece>() + self.name.len() + self.bytes.len()
+    }
 }
 
 /// What has come and was not asked for.
@@ -36,6 +46,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Kept {
     pieces: VecDeque<Piece>,
+    /// What they weigh.
     bytes: usize,
     closed: bool,
 }
@@ -46,13 +57,26 @@ impl Queue {
     }
 
     pub(super) fn push(&self, task: TaskId, name: &str, stream: Stream, bytes: &[u8]) {
+        let stream = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        self.add(Piece { task: Some(task), name: name.to_owned(), stream, bytes: bytes.into() });
+    }
+
+    /// Something that the client itself has to say.
+    pub(super) fn notice(&self, text: &str) {
+        self.add(Piece { task: None, name: String::new(), stream: "notice", bytes: text.into() });
+    }
+
+    fn add(&self, piece: Piece) {
         let mut kept = self.lock();
-        kept.bytes += bytes.len();
-        kept.pieces.push_back(Piece { task, name: name.to_owned(), stream, bytes: bytes.into() });
+        kept.bytes += piece.weight();
+        kept.pieces.push_back(piece);
         while kept.bytes > LIMIT
             && let Some(oldest) = kept.pieces.pop_front()
         {
-            kept.bytes -= oldest.bytes.len();
+            kept.bytes -= oldest.weight();
         }
         drop(kept);
         self.news.notify_all();
@@ -78,7 +102,7 @@ impl Queue {
         }
         let count = kept.pieces.len().min(TOGETHER);
         let taken: Vec<Piece> = kept.pieces.drain(..count).collect();
-        kept.bytes -= taken.iter().map(|piece| piece.bytes.len()).sum::<usize>();
+        kept.bytes -= taken.iter().map(Piece::weight).sum::<usize>();
         Some(taken)
     }
 }
@@ -87,15 +111,16 @@ impl Queue {
 #[pyclass(frozen, weakref, module = "manyhands._core")]
 pub struct Output {
     queue: Arc<Queue>,
+    birth: Birth,
 }
 
 impl Output {
     pub(super) fn new(queue: Arc<Queue>) -> Output {
-        Output { queue }
+        Output { queue, birth: Birth::here() }
     }
 }
 
-/// Task, its number, its function, the stream, what was printed.
+/// Task, its number, its function, the stream, what was printed. Of no task: a notice.
 type Printed<'py> = (String, u64, String, &'static str, Bound<'py, PyBytes>);
 
 #[pymethods]
@@ -108,6 +133,7 @@ impl Output {
         py: Python<'py>,
         timeout: Option<f64>,
     ) -> PyResult<Option<Vec<Printed<'py>>>> {
+        self.birth.check()?;
         let taken = reading::in_slices(py, false, reading::deadline(timeout), |until| {
             Ok(match self.queue.take(until) {
                 Some(pieces) if pieces.is_empty() => None,
@@ -121,11 +147,8 @@ impl Output {
 
 impl Piece {
     fn into_python(self, py: Python<'_>) -> Printed<'_> {
-        let stream = match self.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        let Piece { task, name, bytes, .. } = self;
-        (task.to_string(), task.seq, name, stream, PyBytes::new(py, &bytes))
+        let Piece { task, name, stream, bytes } = self;
+        let (id, number) = task.map_or_else(Default::default, |task| (task.to_string(), task.seq));
+        (id, number, name, stream, PyBytes::new(py, &bytes))
     }
 }

@@ -52,6 +52,8 @@ pub enum Status {
     Down {
         /// Since then.
         since: Instant,
+        /// The session is over if it is not back by then.
+        until: Instant,
     },
     /// The session is over: the receiver has been told why.
     Over,
@@ -187,11 +189,13 @@ impl Upkeep {
             match channel.carry(&self.line).await {
                 End::Goodbye(words) | End::Left(words) | End::Offence(words) => break words,
                 End::Broken(why) => {
-                    self.status.send_replace(Status::Down { since: Instant::now() });
+                    let since = Instant::now();
+                    let until = since + self.grace;
+                    self.status.send_replace(Status::Down { since, until });
                     log::info!("the link to the scheduler at {} broke: {why}", self.dialer.place());
                     let bell = self.line.bell().clone();
                     let back = tokio::select! {
-                        back = self.come_back() => back,
+                        back = self.come_back(until) => back,
                         words = give_up(&bell) => Err(words),
                     };
                     match back {
@@ -207,10 +211,9 @@ impl Upkeep {
     }
 
     /// Calls until the session goes on, or is over.
-    async fn come_back(&mut self) -> Result<Channel, String> {
-        let until = Instant::now() + self.grace;
+    async fn come_back(&mut self, until: Instant) -> Result<Channel, String> {
         let mut pause = Duration::ZERO;
-        let mut last = "nobody answered".to_owned();
+        let mut last = format!("nobody answered at {}", self.dialer.place());
         while Instant::now() + pause < until {
             sleep(pause).await;
             pause = (pause * 2).clamp(PAUSE, LONGEST_PAUSE);
@@ -224,11 +227,7 @@ impl Upkeep {
                 Err(_) => {}
             }
         }
-        Err(format!(
-            "the session with the scheduler at {} is over: no way back for {} s ({last})",
-            self.dialer.place(),
-            self.grace.as_secs_f32(),
-        ))
+        Err(format!("no way back for {} s ({last})", self.grace.as_secs_f32()))
     }
 
     async fn call_again(&mut self) -> Result<Channel, DialError> {
