@@ -213,3 +213,36 @@ def test_tqdm_inside_a_task(client):
         client.submit(bar).result(LIMIT_S)
         err.wait_for("50/50")
     assert "\r" not in err.text
+
+
+LOGS = """
+import logging
+import manyhands as mh
+
+logging.basicConfig(level=logging.INFO, format="{levelname} of {name}: {message}", style="{")
+logging.getLogger("terse").setLevel(logging.ERROR)
+
+def work():
+    import os
+    logging.debug("at debug")
+    logging.info("at info")
+    logging.getLogger("terse").warning("a warning")
+    logging.getLogger("terse").error("an error")
+    return [name for name in os.environ if "LOGGING" in name]
+
+with mh.Client("local", workers=1) as client:
+    print(client.submit(work).result())
+"""
+
+
+def test_logging_in_tasks_is_set_up_as_in_the_program(script):
+    done = script(LOGS)
+    assert done.stdout == "[]\n"
+    lines = [line.partition("] ")[2] for line in done.stderr.splitlines()]
+    assert lines == ["INFO of root: at info", "ERROR of terse: an error"]
+
+
+def test_logging_in_tasks_is_that_of_python_where_the_program_has_set_up_none(script):
+    done = script(LOGS.replace("logging.basicConfig", "dict"))
+    lines = [line.partition("] ")[2] for line in done.stderr.splitlines()]
+    assert lines == ["WARNING:terse:a warning", "ERROR:terse:an error"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _functions
+from . import _functions, _logging
 
 
 def describe(
@@ -42,7 +42,7 @@ def describe(
         _functions.use_remote(names)
     return {
         "preload": [str(name) for name in preload],
-        "variables": _texts(variables or {}),
+        "variables": _texts({**_logging.described(), **(variables or {})}),
         "directory": None if directory is None else os.path.abspath(os.fspath(directory)),
         "path": list(dict.fromkeys(path)),
         "archive": archive,

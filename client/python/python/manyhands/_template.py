@@ -58,6 +58,10 @@ def _set_up(archive: str | None) -> None:
         # What a task prints is seen while it runs, and never fails for what it is.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    if os.environ.get("MANYHANDS_LOGGING"):
+        from . import _logging
+
+        _logging.set_up()
     import faulthandler
 
     # Written to number 2, which is the task's own in every executor.
