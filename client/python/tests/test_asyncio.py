@@ -1,6 +1,9 @@
 """All of it from an event loop."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 
 import manyhands as mh
 import pytest
@@ -145,3 +148,78 @@ def test_many_loops_one_after_the_other(client):
         return await client.submit(abs, -1)
 
     assert [run(main()) for _ in range(3)] == [1, 1, 1]
+
+
+INTERRUPTED = """
+import asyncio, sys
+import manyhands as mh
+
+def begin_and_wait():
+    import threading
+    print("runs")
+    threading.Event().wait()
+
+async def main():
+    async with mh.Client("local", workers=1) as client:
+        future = client.submit(begin_and_wait)
+        if sys.argv[1] == "awaits":
+            await future
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("place", ["awaits", "leaves"])
+def test_ctrl_c_stops_what_runs(place):
+    """Within the block, and while it is left."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, place],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().endswith("] runs\n")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_block_that_is_cancelled_stops_what_runs(bell):
+    async def block():
+        async with mh.Client("local", workers=1) as client:
+            await client.submit(ring_and_wait, bell)
+
+    async def main():
+        task = asyncio.create_task(block())
+        await asyncio.to_thread(bell.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+def test_a_block_that_raises_waits_for_what_runs(gate, bell, tmp_path):
+    async def block():
+        async with mh.Client("local", workers=1) as client:
+            client.submit(ring_pass_and_touch, bell, gate, tmp_path / "done")
+            await asyncio.to_thread(bell.wait)
+            asyncio.get_running_loop().call_soon(gate.open)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError):
+        run(block())
+    assert (tmp_path / "done").exists()
+
+
+def ring_and_wait(bell):
+    import threading
+
+    bell.ring()
+    threading.Event().wait()
+
+
+def ring_pass_and_touch(bell, gate, file):
+    bell.ring()
+    gate.wait()
+    file.touch()

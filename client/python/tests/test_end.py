@@ -1,10 +1,14 @@
 """How programs end."""
 
+import gc
 import signal
 import subprocess
 import sys
 
-from conftest import LIMIT_S
+import manyhands as mh
+import pytest
+from conftest import LIMIT_S, pass_gate
+from manyhands import _client
 
 
 def test_what_was_submitted_runs_though_the_program_ends(script, tmp_path):
@@ -122,3 +126,142 @@ print("ended" if ended else "lives")
     command = [sys.executable, "-c", program, str(LIMIT_S)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=2 * LIMIT_S)
     assert done.returncode == -signal.SIGKILL and done.stdout == "ended\n"
+
+
+def submit_and_go(gate, file):
+    """Leaves a client that has work still, and nobody who refers to it."""
+    client = mh.Client("local", workers=1)
+    client.submit(pass_gate, gate)
+    client.submit(file.touch)
+
+
+def drop_in_a_cycle(gate, file):
+    client = mh.Client("local", workers=1)
+    client.submit(pass_gate, gate)
+    client.own = client.submit(file.touch)
+
+
+@pytest.mark.parametrize("drop", [submit_and_go, drop_in_a_cycle])
+def test_what_a_dropped_client_has_submitted_still_runs(drop, gate, tmp_path):
+    file = tmp_path / "done"
+    drop(gate, file)
+    gc.collect()
+    client, ended = list(_client._dropped.items())[-1]
+    assert client.is_open
+    assert mh.current() is None and _client.existing() is not client
+    gate.open()
+    assert ended.acquire(timeout=LIMIT_S), "it ends by itself"
+    assert file.exists() and not client.is_open and client not in _client._dropped
+
+
+DROPS = """
+import atexit, os, sys, threading
+from pathlib import Path
+import manyhands as mh
+
+def main(call, *arguments):
+    mh.Client("local", workers=2).submit(call, *arguments)
+
+def wait():
+    threading.Event().wait()
+"""
+
+
+def test_a_program_ends_after_what_its_dropped_clients_have_submitted(script):
+    done = script(DROPS + 'main(print, "from a task")')
+    assert done.stdout.endswith("] from a task\n")
+
+
+def test_a_program_that_fails_does_not_wait_for_dropped_clients(script):
+    done = script(DROPS + 'main(wait)\nraise SystemError("over")', expect=1)
+    assert "SystemError: over" in done.stderr
+
+
+def test_a_fork_does_not_wait_for_the_dropped_clients_of_its_parent(script):
+    done = script(
+        DROPS
+        + """
+held, go = os.pipe()
+main(os.read, held, 1)
+child = os.fork()
+if child == 0:
+    sys.exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.stdout.flush()
+os._exit(0)
+"""
+    )
+    assert done.stdout == "5\n"
+
+
+def test_ctrl_c_ends_a_program_that_waits_for_a_dropped_client():
+    program = DROPS + 'main(wait)\natexit.register(print, "ends", flush=True)'
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ends\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert "KeyboardInterrupt" in errors
+
+
+def test_a_fork_has_locks_of_its_own(script):
+    """Another thread may hold any of them when the program forks."""
+    done = script("""
+import manyhands as mh
+import os, sys, threading
+from manyhands import _client, _futures
+
+client = mh.Client(workers=1)
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with _client._default_lock, _client._lists_lock, _futures._lock:
+        held.set()
+        forked.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    with mh.Client("local", workers=1) as own:
+        own.submit(abs, -1).add_done_callback(lambda done: print(done.result(), flush=True))
+    sys.exit(5)
+forked.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""")
+    assert done.stdout == "1\n5\n"
+
+
+def test_nothing_of_the_parents_is_touched_in_a_fork(script):
+    done = script("""
+import manyhands as mh
+import os, sys
+
+def refused(call, *arguments):
+    try:
+        call(*arguments)
+    except RuntimeError as error:
+        return "forked from" in str(error)
+
+client = mh.Client(workers=1)
+future = client.submit(abs, -1)
+watch, output = client.watch(), client.output()
+print(future.result(), flush=True)
+child = os.fork()
+if child == 0:
+    assert refused(watch.add, future) and refused(watch.next, 0) and refused(output.next, 0)
+    assert refused(client.submit, abs, -1) and refused(future.result)
+    watch.close()
+    client.close()
+    client.shutdown()
+    assert client.is_open
+    del watch, output
+    sys.exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+watch.add(future)
+print(watch.next(None) == [future], client.submit(abs, -2).result())
+""")
+    assert done.stdout == "1\n5\nTrue 2\n"

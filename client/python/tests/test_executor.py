@@ -179,10 +179,11 @@ def test_a_client_that_nobody_refers_to_ends():
     client = mh.Client("local", workers=1)
     assert client.submit(abs, -1).result(LIMIT_S) == 1
     pid = client.submit(os.getpid).result(LIMIT_S)
-    gone = weakref.ref(client)
+    gone = threading.Event()
+    weakref.finalize(client, gone.set)
     del client
     gc.collect()
-    assert gone() is None
+    assert gone.wait(LIMIT_S)
     wait_for_the_end_of(pid)
 
 
@@ -354,3 +355,14 @@ def test_the_variable_names_the_cluster(address, monkeypatch):
     with mh.Client() as client:
         assert not client.is_local
         assert client.submit(abs, -1).result(LIMIT_S) == 1
+
+
+def test_a_client_is_opened_once(local):
+    # It is refused before anything is looked at, or started.
+    with pytest.raises(RuntimeError, match="opened before"):
+        local._open_local(environment={"preload": None})
+    with pytest.raises(RuntimeError, match="opened before"):
+        local._open_remote("no address")
+    with pytest.raises(RuntimeError, match="opened before"):
+        local._open_current()
+    assert local.submit(abs, -1).result(LIMIT_S) == 1

@@ -314,3 +314,24 @@ def test_an_interrupt_of_a_map_ends_its_wait():
     with pytest.raises(KeyboardInterrupt):
         next(results)
     assert len(results) == 2, "they are to be had still"
+
+
+def ring_and_pass(bell, gate):
+    bell.ring()
+    gate.wait()
+
+
+def test_running(client, gate, bell):
+    runs = client.submit(ring_and_pass, bell, gate)
+    waits = client.submit(str, runs)
+    bell.wait()
+    assert runs.running() and not waits.running()
+    gate.open()
+    assert waits.result(LIMIT_S) == "None"
+    assert not runs.running() and not waits.running()
+
+
+def test_what_was_cancelled_does_not_run(client, gate, bell):
+    runs = client.submit(ring_and_pass, bell, gate)
+    bell.wait()
+    assert runs.cancel() and not runs.running()

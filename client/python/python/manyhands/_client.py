@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
 
 from . import _code, _core, _environment, _functions, _options
+from ._errors import ManyhandsError, SessionClosed
 from ._futures import Notifier, gather_async
 from ._map import Results
 from ._output import Printer
@@ -34,8 +37,13 @@ that were dropped are taken out when another one ends."""
 _lists_lock = threading.RLock()
 """Guards changes of both. The garbage collector may end a client under it: hence it can be taken
 again."""
+_dropped: dict[Client, _thread.LockType] = {}
+"""Those to which nobody refers any more while what was submitted has not ended. Each has a thread
+that waits for that, ends the client, and then lets go of the lock."""
 _default_lock = threading.Lock()
 """Held while the default client is looked for and made."""
+LAST_WORDS_S = 3.0
+"""Seconds that tasks which are stopped by Ctrl-C have to end before their client does."""
 
 
 class Explanation(NamedTuple):
@@ -282,27 +290,58 @@ class Client(_core.Client, Executor):
             Otherwise that goes on in the background.
         :param cancel_futures: cancel what has not ended, first.
         """
-        if self._is_nested or not self.is_open or self._pid != os.getpid():
+        if not self._begin_end():
             return
-        self._stop_accepting()
-        _forget(self)
-        if cancel_futures:
-            self.cancel(None, "the client was shut down")
         if wait:
-            self._end()
+            self._end(cancel_futures)
         else:
             # Not a daemon: the interpreter waits for it, as it does for the executors of the
             # standard library.
-            threading.Thread(target=self._end, name="manyhands-shutdown").start()
+            end = threading.Thread(
+                target=_end_unattended, args=(self, cancel_futures), name="manyhands-shutdown"
+            )
+            end.start()
 
-    def _end(self) -> None:
+    def _begin_end(self) -> bool:
+        """Nothing can be submitted any more. False if this is not the place to end the client."""
+        if self._pid != os.getpid() or self._is_nested or not self.is_open:
+            return False
+        self._stop_accepting()
+        _forget(self)
+        return True
+
+    def _end(self, cancel: bool, limit_s: float | None = None) -> None:
         try:
-            self.drain(None)
+            if cancel:
+                self.cancel(None, "the client was shut down")
+            self.drain(limit_s)
         finally:
             self.close()
 
+    def _interrupt(self) -> None:
+        """Ends it soon, and stops what runs: somebody does not want to wait."""
+        if self._begin_end():
+            with contextlib.suppress(SessionClosed):
+                self._end(cancel=True, limit_s=LAST_WORDS_S)
+
+    def __del__(self) -> None:
+        # What was submitted still runs, as with the executors of the standard library.
+        if self.is_open and self._begin_end():
+            ended = _thread.allocate_lock()
+            ended.acquire()
+            _dropped[self] = ended
+            # This may run within anything, under whatever locks: it waits for nothing, as it would
+            # to start a `threading.Thread`.
+            try:
+                _thread.start_new_thread(_end_dropped, (self, ended))
+            except RuntimeError:
+                # No thread can be had any more.
+                del _dropped[self]
+
     def close(self) -> None:
         """Ends the client now. Whoever waits gets `SessionClosed`; tasks that run are stopped."""
+        if self._pid != os.getpid():
+            return
         _forget(self)
         super().close()
         with self._lock:
@@ -323,8 +362,18 @@ class Client(_core.Client, Executor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # After Ctrl-C nobody wants to wait for the rest.
-        self.shutdown(wait=True, cancel_futures=kind is KeyboardInterrupt)
+        self._exit(error, interrupted=kind is KeyboardInterrupt)
+
+    def _exit(self, error: BaseException | None, interrupted: bool) -> None:
+        if interrupted:
+            self._interrupt()
+            return
+        try:
+            self.shutdown()
+        except SessionClosed:
+            # What the block has raised tells more.
+            if error is None:
+                raise
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -338,9 +387,16 @@ class Client(_core.Client, Executor):
         import asyncio
 
         _leave(self)
-        await asyncio.get_running_loop().run_in_executor(
-            None, self.__exit__, kind, error, traceback
-        )
+        run = asyncio.get_running_loop().run_in_executor
+        # Ctrl-C cancels the task of `asyncio.run`.
+        interrupted = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
+        exiting = run(None, self._exit, error, interrupted)
+        try:
+            await asyncio.shield(exiting)
+        except asyncio.CancelledError:
+            await run(None, self._interrupt)
+            await asyncio.wait([exiting])
+            raise
 
     def _notifier(self) -> Notifier:
         """Who is told of the ends of this client's futures."""
@@ -544,15 +600,53 @@ def _program_name() -> str:
     return os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
 
 
+def _end_unattended(client: Client, cancel: bool = False) -> None:
+    """Ends a client where nobody can be told that its cluster is lost, but in the log."""
+    try:
+        client._end(cancel)
+    except ManyhandsError as error:
+        import logging
+
+        logging.getLogger("manyhands").warning("not all that was submitted has run: %s", error)
+
+
+def _end_dropped(client: Client, ended: _thread.LockType) -> None:
+    try:
+        _end_unattended(client)
+    finally:
+        _dropped.pop(client, None)
+        ended.release()
+
+
 @atexit.register
 def _end_all() -> None:
     """At the end of the program: what was submitted still runs, as with the executors of the
-    standard library, unless the program ends by an error."""
-    failed = getattr(sys, "last_type", None) is not None
-    for reference in list(_made):
-        made = reference()
-        if made is not None and made._pid == os.getpid() and made.is_open:
-            if failed:
-                made.close()
-            else:
-                made.shutdown()
+    standard library, unless the program ends by an error, or Ctrl-C."""
+    made = [client for reference in list(_made) if (client := reference()) is not None]
+    try:
+        if getattr(sys, "last_type", None) is None:
+            for client in made:
+                if client._begin_end():
+                    _end_unattended(client)
+            _join_dropped()
+    finally:
+        for client in [*made, *_dropped]:
+            client.close()
+        _join_dropped()
+
+
+def _join_dropped() -> None:
+    """Waits for those that end in the background."""
+    for client, ended in list(_dropped.items()):
+        if client._pid == os.getpid():
+            ended.acquire()
+            ended.release()
+
+
+def _after_fork() -> None:
+    """In the child: another thread of the parent may have held these, and is not here."""
+    global _lists_lock, _default_lock
+    _lists_lock, _default_lock = threading.RLock(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

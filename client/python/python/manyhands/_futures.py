@@ -13,6 +13,7 @@ other. On another thread of the task that cannot work, and is refused.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
@@ -37,6 +38,15 @@ T = TypeVar("T")
 _lock = threading.RLock()
 """Guards the extras of all futures, for a few instructions; no callback is called under it. The
 garbage collector may run finalizers there that add callbacks: hence it can be taken again."""
+
+
+def _after_fork() -> None:
+    """In the child: another thread of the parent may have held it, and is not here."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Extra:
@@ -107,7 +117,7 @@ class Notifier:
     def close(self) -> None:
         """Ends the thread. Futures that have not ended count as ended: their session is over."""
         self._watch.close()
-        if threading.current_thread() is not self._thread:
+        if threading.get_ident() != self._thread.ident:
             self._thread.join()
 
     def _run(self) -> None:
@@ -311,7 +321,8 @@ def snapshot(future: _F) -> tuple[bool, bool, Any, BaseException | None]:
 
 def _stdlib_state(future: _F) -> str:
     if not future.done():
-        return "RUNNING" if future.running() else "PENDING"
+        # Whether it runs would have to be asked, and those who look here want to know of its end.
+        return "PENDING"
     return "CANCELLED_AND_NOTIFIED" if future.cancelled() else "FINISHED"
 
 

@@ -6,6 +6,7 @@ stops the task too. A few items are made ahead.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -162,7 +163,8 @@ class Stream(Iterator[T], Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_is_over"):
+        # In a child of the process that it belongs to it is nobody's to close.
+        if hasattr(self, "_is_over") and self._end.client._pid == os.getpid():
             self.close()
 
 

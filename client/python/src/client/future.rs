@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manyhands::foreign::Object;
+use manyhands_proto::client::TaskState;
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
@@ -107,9 +108,15 @@ impl Future {
         Ok(object.is_done() || self.is_cancelled() || self.open()?.is_closed())
     }
 
-    /// Whether it is known to run. Nobody is asked: `Client.explain` does that.
-    fn running(&self) -> bool {
-        false
+    /// Whether an executor runs the task now. Asks the cluster: a message there and back, unless it
+    /// has ended.
+    fn running(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.done()? {
+            return Ok(false);
+        }
+        let (open, task) = (self.open()?, self.object()?.id().task);
+        let explained = py.detach(|| open.client.explain_task(task));
+        Ok(explained.is_ok_and(|explained| explained.state == TaskState::Running))
     }
 
     /// Whether it was cancelled.
@@ -133,7 +140,7 @@ impl Future {
         Ok(())
     }
 
-    /// What is known without asking: `PENDING`, `RUNNING`, `VALUE`, `FAILED` or `CANCELLED`.
+    /// What is known without asking: `PENDING`, `VALUE`, `FAILED` or `CANCELLED`.
     fn _status(&self) -> PyResult<&'static str> {
         let object = self.object()?;
         Ok(match reading::status(object) {

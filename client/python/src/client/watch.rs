@@ -52,6 +52,7 @@ impl Drop for Watch {
 impl Watch {
     /// One more future whose end is to be told.
     fn add(&self, future: Bound<'_, Future>) -> PyResult<()> {
+        self.birth.check()?;
         let object = future.get().object()?;
         // Its end is not told before it is entered.
         let mut pending = self.pending();
@@ -69,6 +70,7 @@ impl Watch {
         timeout: Option<f64>,
         keep: bool,
     ) -> PyResult<Option<Vec<Py<Future>>>> {
+        self.birth.check()?;
         let is_over = || self.closed.load(Ordering::SeqCst) || (!keep && self.pending().is_empty());
         if is_over() {
             return Ok(None);
@@ -89,8 +91,11 @@ impl Watch {
         Ok(Some(ended.filter_map(|token| pending.remove(&token)).collect()))
     }
 
-    /// Ends it: whoever waits gets None.
+    /// Ends it: whoever waits gets None. In a process that was forked from its own it does nothing.
     fn close(&self) {
+        if !self.birth.is_here() {
+            return;
+        }
         self.closed.store(true, Ordering::SeqCst);
         self.watch.close();
         let pending = std::mem::take(&mut *self.pending());
