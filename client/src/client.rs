@@ -301,8 +301,8 @@ impl Client {
         self.session.printer.listen(Box::new(listener));
     }
 
-    /// From now on `listener` gets what there is to say of the connection with the cluster: that it is
-    /// lost, for how long it is tried again, and that it is back. Without one that goes to this
+    /// From now on `listener` gets what there is to say of the connection with the cluster: that it
+    /// is lost, for how long it is tried again, and that it is back. Without one that goes to this
     /// program's standard error. It is called on the thread of [`Client::on_output`].
     pub fn on_notice(&self, listener: impl FnMut(&str) + Send + 'static) {
         self.session.printer.listen_to_notices(Box::new(listener));

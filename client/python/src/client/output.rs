@@ -11,8 +11,8 @@ use pyo3::types::PyBytes;
 use super::forks::Birth;
 use super::reading;
 
-/// Bytes that are kept at most for a program that does not ask, with what the pieces themselves take; the
-/// oldest go first.
+/// Bytes that are kept at most for a program that does not ask, with what the pieces themselves
+/// take; the oldest go first.
 const LIMIT: usize = 16 << 20;
 
 /// As long as anybody waits without looking again.
