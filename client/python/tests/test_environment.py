@@ -215,10 +215,11 @@ def test_a_function_that_other_versions_have_pickled_is_refused(begin, tmp_path,
         with mh.Pool(client=client) as pool, pytest.raises(mh.TaskError) as in_a_pool:
             pool.map(lambda x: x, range(2))
         refused.append(in_a_pool.value)
-        if change is OTHER_PYTHON:
-            refused.append(client.submit(max, [1, 2], key=lambda x: -x).exception(LIMIT_S))
+        refused.append(client.submit(max, [1, 2], key=lambda x: -x).exception(LIMIT_S))
         # Both sides find this one by its name.
         assert client.submit(abs, -1).result(LIMIT_S) == 1
+        with mh.Pool(client=client) as pool:
+            assert pool.map(abs, [-1, -2]) == [1, 2]
     here = f"written by Python {sys.version_info.major}.{sys.version_info.minor}"
     for error in refused:
         assert here in str(error) and version in str(error)

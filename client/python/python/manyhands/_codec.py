@@ -9,7 +9,6 @@ from __future__ import annotations
 import copyreg
 import functools
 import io
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -56,7 +55,8 @@ class Full(cloudpickle.Pickler):  # type: ignore[misc]
         if type(obj) is memoryview:
             return reduce_view(obj)
         if type(obj) is CodeType:
-            return (_of_version, (PYTHON, *self.dispatch_table[CodeType](obj)))
+            make, parts = self.dispatch_table[CodeType](obj)
+            return (_of_versions, (PYTHON, cloudpickle.__version__, make, parts))
         if isinstance(obj, type | FunctionType | ModuleType):
             # If what the module defines travels by value, cloudpickle is told so.
             name = "__name__" if isinstance(obj, ModuleType) else "__module__"
@@ -66,15 +66,20 @@ class Full(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def _of_version(python: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
-    """The code of a function in a value. That of another version of Python would crash this one."""
-    if python == PYTHON:
-        return make(*parts)
-    raise ValueError(
-        f"there is a function in it that was written by Python {python}, and "
-        f"{os.uname().nodename} has Python {PYTHON}: install the same there, or put the function "
-        "into a module that both sides can import"
-    )
+def holds_code(body: bytes) -> bool:
+    """Whether there is the code of a function in what `Full` has written."""
+    return _of_versions.__name__.encode() in body
+
+
+def _of_versions(
+    python: str, pickled_by: str, make: Callable[..., CodeType], parts: tuple[Any, ...]
+) -> CodeType:
+    """The code of a function. That of another version of Python would crash this one."""
+    if (python, pickled_by) != (PYTHON, cloudpickle.__version__):
+        from ._run import compare
+
+        compare("a function in it", python, pickled_by)
+    return make(*parts)
 
 
 def reduce_view(view: memoryview) -> tuple[Any, ...]:

@@ -71,14 +71,19 @@ def by_reference(reference: str) -> Code:
 
 
 def by_value(pickled: bytes) -> Code:
-    """The code of a function that was pickled. The versions are compared before it is unpickled."""
-    return (BY_VALUE, pickled, PYTHON, cloudpickle().__version__, PICKLED)
+    """The code of a function that was pickled. The versions are compared before it is unpickled; a
+    pickle of nothing but references, as that of a pool's call of an importable function, is for
+    all of them."""
+    versions = ("", "")
+    if codec().holds_code(pickled):
+        versions = (PYTHON, cloudpickle().__version__)
+    return (BY_VALUE, pickled, *versions, PICKLED)
 
 
 def as_object() -> Code:
     """The code of a function that takes as its first argument the one to be called, which was
-    pickled."""
-    return (BY_REFERENCE, "manyhands._run:call", PYTHON, cloudpickle().__version__, PICKLED)
+    pickled, with the versions of its code."""
+    return by_reference("manyhands._run:call")
 
 
 def is_crowded(function: Callable[..., Any] | None, told: int, size: int) -> bool:
@@ -108,6 +113,12 @@ def _family(function: Any) -> object:
 def cloudpickle() -> Any:
     """The module, imported when something first travels by value: that takes a while."""
     return importlib.import_module("cloudpickle")
+
+
+@functools.cache
+def codec() -> Any:
+    """The module with the picklers, which imports cloudpickle."""
+    return importlib.import_module("manyhands._codec")
 
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:

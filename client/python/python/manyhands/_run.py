@@ -47,7 +47,7 @@ def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool, bo
     whether it is a generator function."""
     kind, payload, python, pickled_by, result = code
     if pickled_by:
-        _compare(name, python, pickled_by)
+        compare(name, python, pickled_by)
     if kind == BY_REFERENCE:
         function = _find(payload)
     elif kind == BY_VALUE:
@@ -70,7 +70,7 @@ def _find(reference: str) -> Any:
     return found
 
 
-def _compare(name: str, python: str, pickled_by: str) -> None:
+def compare(name: str, python: str, pickled_by: str) -> None:
     """Pickled code is for one minor version of Python, and for what cloudpickle makes of it."""
     if python == PYTHON and pickled_by == cloudpickle.__version__:
         return
