@@ -9,8 +9,10 @@ SHELL := /bin/bash
 .PHONY: help demo cluster cluster-demo cluster-down test test-rust test-python check fix mutants
 .PHONY: bench bench-python wheel setup toolchain python package data
 
-# The virtual environment of all that is Python here, and what is looked at there.
+# The virtual environment of all that is Python here, the interpreter that it is made with, and what is
+# looked at there. For another interpreter: make test-python PYTHON=python3.13 VENV=.venv-3.13
 VENV := .venv
+PYTHON := python3
 SOURCES := client/python examples/python bench/python bench/peers_adapter.py
 RUFF = $(VENV)/bin/ruff
 
@@ -102,16 +104,16 @@ python: $(VENV)/installed
 
 # What the package's tests and the examples import. It is made anew when that list changes.
 $(VENV)/installed: client/python/tests/requirements.txt examples/python/requirements.txt
-	@if ! python3 -c 'import ensurepip' 2>/dev/null; then
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then
 	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	        echo "python3 or its venv is missing: apt-get install python3-venv" >&2; exit 1
 	    fi
 	    apt-get update -qq && apt-get install -y -qq python3-venv
 	fi
-	if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-	    echo "this is $$(python3 --version): Python 3.11 or later is needed" >&2; exit 1
+	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+	    echo "this is $$($(PYTHON) --version): Python 3.11 or later is needed" >&2; exit 1
 	fi
-	python3 -m venv --clear $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r client/python/tests/requirements.txt
 	touch $@
 
