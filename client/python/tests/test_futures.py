@@ -110,6 +110,18 @@ def test_callbacks_keep_their_future(client, gate):
     assert called.wait(LIMIT_S), "the callback of a future that nobody kept"
 
 
+def test_the_collector_looks_at_futures_that_something_is_kept_with(client):
+    future = client.submit(abs, -1)
+    assert future.result(LIMIT_S) == 1
+    assert not gc.is_tracked(future), "a million of them would cost each of its rounds"
+    future._waiters.append(future)
+    assert gc.is_tracked(future)
+    known = weakref.ref(future)
+    del future
+    gc.collect()
+    assert known() is None, "a future that refers to itself is found"
+
+
 def test_callbacks_may_submit(client):
     done = threading.Event()
     found = []

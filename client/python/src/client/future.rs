@@ -13,7 +13,7 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::client::{Client, Open};
 use super::forks::Birth;
-use super::reading;
+use super::{reading, untracked};
 use crate::codec;
 
 /// The result of a task, or a value that was put. It can be waited for, awaited, and given to other
@@ -49,7 +49,9 @@ impl Future {
             birth: Birth::here(),
             cancelled: AtomicBool::new(false),
         };
-        Bound::new(client.py(), future)
+        let future = Bound::new(client.py(), future)?;
+        untracked::untrack(&future);
+        Ok(future)
     }
 
     /// Neither has its task ended, nor has it been cancelled here.
@@ -179,8 +181,10 @@ impl Future {
     }
 
     #[setter(_extra)]
-    fn set_extra(&self, extra: Option<Py<PyAny>>) {
-        let old = std::mem::replace(&mut *self.extra_lock(), extra);
+    fn set_extra(slf: &Bound<'_, Self>, extra: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut *slf.get().extra_lock(), extra);
+        // Callbacks may well refer to the future.
+        untracked::track(slf);
         drop(old);
     }
 
@@ -255,7 +259,8 @@ impl Future {
     }
 
     fn __clear__(&self) {
-        self.set_extra(None);
+        let old = self.extra_lock().take();
+        drop(old);
     }
 }
 

@@ -5,7 +5,8 @@
 //! - `functions`: what is known of the functions that were submitted; `watched`: what is known of
 //!   objects while they live.
 //! - `call`: a call with its arguments, and how it is submitted; `large`: arguments that are put once.
-//! - `future`: references to results; `reading`: how results are waited for and read.
+//! - `future`: references to results, and `untracked`: how the garbage collector is kept from them;
+//!   `reading`: how results are waited for and read.
 //! - `adopted`: futures that are found inside values.
 //! - `watch`: who is told of ends in the order in which they come; `output`: what tasks print.
 //! - `stream`: the items of generators.
@@ -30,6 +31,7 @@ mod output;
 mod reading;
 mod rust;
 mod stream;
+mod untracked;
 mod watch;
 mod watched;
 
