@@ -228,6 +228,14 @@ struct Next {
     same_job: bool,
 }
 
+/// A task has ended.
+struct Took {
+    /// Without what it waited for.
+    duration_us: u32,
+    /// It may have printed something that is to carry its name.
+    look: bool,
+}
+
 /// Runs a task from `start` to its end, which it hands over, and gives the time of the end. `next`
 /// is `None` for a task that runs on top of another.
 pub(crate) fn execute_in_place(run: &Run) {
@@ -247,15 +255,18 @@ fn execute(run: &RunRef<'_>, next: Option<Next>, start: Instant) -> Instant {
                 .unwrap_or_else(|payload| Err(panics::failure(payload)))
         }
     };
-    // Nothing may be left in this process that the task has printed.
-    let _ = std::io::stdout().flush();
-    let end = Instant::now();
+    let mut end = Instant::now();
+    let index = function.as_ref().map(|(index, _)| *index);
+    let took = own(|executor| executor.took(index, next, end - start));
+    if took.look {
+        flush();
+        end = Instant::now();
+    }
     let result = result.and_then(|()| match &mut invocation {
         Ok(invocation) => Ok(invocation.returned()),
         Err(failure) => Err(failure.clone()),
     });
-    let index = function.as_ref().map(|(index, _)| *index);
-    own(|executor| executor.end(run, index, next, (start, end), result));
+    own(|executor| executor.end(run, next, &took, end, result));
     drop(invocation);
     own(|executor| executor.spare.push(scratch));
     if let Some(foreign) = foreign::runtime() {
@@ -271,6 +282,15 @@ fn call(callee: &Callee, invocation: &mut Invocation<'_>) -> Result<(), FailureK
         (Callee::Declared(declared), None) => Err(FailureKind::Value {
             message: format!("{} is no function of a Rust program", declared.name),
         }),
+    }
+}
+
+/// Hands over to the system what tasks have printed: none of it may be left in this process when its
+/// amount is told.
+fn flush() {
+    let _ = std::io::stdout().flush();
+    if let Some(foreign) = foreign::runtime() {
+        foreign.flush();
     }
 }
 
@@ -367,12 +387,22 @@ impl Executor {
         (function.map(|(index, callee, _)| (index, callee)), self.spare.pop().unwrap_or_default())
     }
 
+    /// How long the innermost task took, which ran for `ran`, those that it waited for included.
+    fn took(&mut self, function: Option<usize>, next: Option<Next>, ran: Duration) -> Took {
+        let waited = self.stack.last().map_or(Duration::ZERO, |running| running.waited);
+        let ran = ran.saturating_sub(waited);
+        let duration_us = u32::try_from(ran.as_micros()).unwrap_or(u32::MAX);
+        let changed = function.is_none_or(|index| self.functions.ended(index, duration_us));
+        let quiet = next.is_some_and(|next| next.any && next.same_job);
+        Took { duration_us, look: changed || !quiet || duration_us > LOOK_US }
+    }
+
     fn end(
         &mut self,
         run: &RunRef<'_>,
-        function: Option<usize>,
         next: Option<Next>,
-        (start, end): (Instant, Instant),
+        took: &Took,
+        end: Instant,
         result: Result<SmallVec<[crate::message::ReturnedRef<'_>; 1]>, FailureKind>,
     ) {
         let running = self.stack.pop().expect("a task that ends has begun");
@@ -381,11 +411,7 @@ impl Executor {
         if let Err(error) = self.segments.part(&running.views) {
             fail(&format!("cannot copy what {} has kept: {error}", running.task));
         }
-        let ran = (end - start).saturating_sub(running.waited);
-        let duration_us = u32::try_from(ran.as_micros()).unwrap_or(u32::MAX);
-        let changed = function.is_none_or(|index| self.functions.ended(index, duration_us));
-        let quiet = next.is_some_and(|next| next.any && next.same_job);
-        let look = changed || !quiet || duration_us > LOOK_US;
+        let Took { duration_us, look } = *took;
         let printed = look.then(printed);
         let (task, attempt) = (run.task, run.attempt);
         self.hand_over(&EndRef { task, attempt, duration_us, printed, result });

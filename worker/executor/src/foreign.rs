@@ -37,13 +37,16 @@ pub trait Runtime: Sync {
     /// In the child, once, before its first task: standard output and error are the task's now.
     fn begin(&self) {}
 
-    /// Runs a function. What it prints must have left the process when this returns, and nothing of
-    /// its arguments should be alive that it did not keep on purpose.
+    /// Runs a function. When this returns nothing of its arguments should be alive that it did not
+    /// keep on purpose.
     fn invoke(
         &self,
         function: &Declared,
         invocation: &mut Invocation<'_>,
     ) -> Result<(), FailureKind>;
+
+    /// Hands over to the system whatever functions have printed.
+    fn flush(&self) {}
 
     /// Calls `sleep`, which sleeps or waits, with whatever lock let go that threads of a task need.
     fn idle(&self, sleep: &mut dyn FnMut()) {

@@ -67,8 +67,9 @@ pub(super) fn mark_forked() {
 
 /// Ends a process that a task has forked, and that has come to the end of the task's function: the
 /// task's end is its parent's to tell.
-pub(super) fn leave_if_forked(result: &Result<(), FailureKind>) {
+pub(super) fn leave_if_forked(py: Python<'_>, result: &Result<(), FailureKind>) {
     if FORKED.load(Ordering::Relaxed) {
+        super::interpreter::flush(py);
         if let Err(FailureKind::Raised { traceback, .. }) = result {
             eprint!("{traceback}");
         }

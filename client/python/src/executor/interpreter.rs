@@ -58,10 +58,13 @@ impl Runtime for Interpreter {
         Python::attach(|py| {
             let _room = Room::new();
             let result = call::run(py, function, invocation, &TaskScope::begin());
-            flush(py);
-            call::leave_if_forked(&result);
+            call::leave_if_forked(py, &result);
             result
         })
+    }
+
+    fn flush(&self) {
+        Python::attach(flush);
     }
 
     fn idle(&self, sleep: &mut dyn FnMut()) {
@@ -146,7 +149,7 @@ impl Drop for Room {
 }
 
 /// Hands over to the system whatever Python and C have been told to print.
-fn flush(py: Python<'_>) {
+pub(super) fn flush(py: Python<'_>) {
     for name in [c"stdout", c"stderr"] {
         if let Some(stream) = system(py, name) {
             // A stream of a user's own may fail; the task has ended, and has its result.
