@@ -5,7 +5,6 @@
 //! to do, and ends, with all executors, when the cluster is dropped.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,6 @@ use manyhands_scheduler::{ClientLink, Scheduler};
 use manyhands_store::{Store, StoreConfig};
 use manyhands_transport::{Clock, Closed, Waker};
 use manyhands_worker::{Census, Mail, Shelf, Worker};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::builder::Builder;
 use crate::connection::{Connection, LocalStats, Stored};
@@ -74,6 +72,7 @@ pub(crate) fn start(
     let link = Arc::new(worker_link);
     let mut worker = Worker::new(id, config, clock, &waker, mail, store.clone(), link)?;
     let PythonConfig { interpreter, .. } = interpreter;
+    worker.watch_waker()?;
     worker.use_python(manyhands_worker::PythonConfig { interpreter, ..Default::default() });
     let census = worker.census();
     let stop = Arc::new(AtomicBool::new(false));
@@ -194,21 +193,12 @@ impl Turning {
         if !self.has_work() && !self.stop.load(Ordering::SeqCst) {
             let ticks = [self.scheduler.next_tick(), self.worker.next_tick()];
             let due = ticks.into_iter().flatten().min();
-            let timeout = due.map(|due| timespec(due.since(self.clock.now())));
-            let poll_fd = self.worker.poll_fd();
-            let mut fds = [
-                PollFd::new(&*self.waker, PollFlags::IN),
-                PollFd::from_borrowed_fd(poll_fd.as_fd(), PollFlags::IN),
-            ];
-            // An interrupted sleep is a short one.
-            let _ = poll(&mut fds, timeout.as_ref());
+            // Rounded up: what is due must be due when the loop wakes for it.
+            let limit = due.map(|due| due.since(self.clock.now()).div_ceil(1000));
+            self.worker.sleep(limit.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)));
         }
-        self.waker.awake();
+        self.waker.awake_unread();
     }
-}
-
-fn timespec(us: u64) -> Timespec {
-    Timespec { tv_sec: (us / 1_000_000) as i64, tv_nsec: (us % 1_000_000 * 1_000) as i64 }
 }
 
 fn spec(builder: Builder) -> io::Result<WorkerSpec> {

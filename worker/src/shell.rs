@@ -275,6 +275,18 @@ impl Worker {
         [self.core.next_tick(), soon, watch, self.trim.next(), look].into_iter().flatten().min()
     }
 
+    /// Makes its descriptor readable when its waker is written to as well, for [`Worker::sleep`] and
+    /// for a loop that sleeps on the descriptor alone. Fails when the system refuses that.
+    pub fn watch_waker(&self) -> io::Result<()> {
+        self.host.watch_waker()
+    }
+
+    /// Sleeps until something comes, which the next turn finds, or so many milliseconds are over. The
+    /// caller has prepared the waker.
+    pub fn sleep(&mut self, limit_ms: Option<i64>) {
+        self.host.sleep(limit_ms);
+    }
+
     /// Readable when an executor has something to say.
     pub fn poll_fd(&self) -> impl AsFd + '_ {
         self.host.as_fd()
@@ -310,7 +322,7 @@ impl Worker {
     #[cfg(feature = "daemon")]
     pub fn connect(&mut self, peers: crate::Peers) -> io::Result<()> {
         self.transfers = Some(Box::new(peers));
-        self.host.watch_waker()
+        self.watch_waker()
     }
 
     /// Takes all that has come and acts on it.

@@ -60,7 +60,7 @@ pub async fn run(
         if stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        waker.awake_task();
+        waker.awake_unread();
         unread |= watched.as_ref().map_or(Ok(false), |fd| take_readiness(fd, cx))?;
         daemon.turn();
         if daemon.is_over() {

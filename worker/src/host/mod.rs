@@ -9,9 +9,9 @@
 //!
 //! After [`Host::has_work`] has said `false`, executors wake the loop through its waker or the
 //! host's descriptor, until the next [`Host::poll`]. So a loop prepares its waker, looks once more
-//! at its mailboxes and at `has_work`, and sleeps on both descriptors: for at most [`POLL_SOON`] if
-//! [`Host::poll_soon`], since executors that run very short tasks wake it for several at a time (see
-//! `manyhands_executor::wakes`).
+//! at its mailboxes and at `has_work`, and sleeps on both descriptors ([`Host::sleep`] does, after
+//! [`Host::watch_waker`]): for at most [`POLL_SOON`] if [`Host::poll_soon`], since executors that run
+//! very short tasks wake it for several at a time (see `manyhands_executor::wakes`).
 //!
 //! # Layout
 //! - [`Program`], in `program`: what executors are forked from, and how it is started.
@@ -42,6 +42,7 @@ use manyhands_worker_core::event::ExecutorId;
 use rustc_hash::FxHashMap;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 pub use program::{Program, Python};
@@ -150,6 +151,10 @@ pub struct Host {
     early: Vec<HostEvent>,
     /// The executors' flags say that we sleep.
     sleeping: Cell<bool>,
+    /// What has come and was not taken: its key in epoll, and how.
+    found: SmallVec<[(u64, EventFlags); 8]>,
+    /// For so many polls what a sleep has found is as much as there is to know.
+    fresh: u8,
     scratch: Vec<u8>,
 }
 
@@ -169,6 +174,8 @@ impl Host {
             graves: Vec::new(),
             early: Vec::new(),
             sleeping: Cell::new(false),
+            found: SmallVec::new(),
+            fresh: 0,
             scratch: Vec::new(),
         })
     }
@@ -308,19 +315,18 @@ impl Host {
         self.awake();
         self.graves.clear();
         out.append(&mut self.early);
-        let mut space = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Interrupted by a signal: what was ready still is, in the next round.
-        let ready =
-            epoll::wait(&self.epoll, &mut space, Some(&now)).map_or(&mut [][..], |(some, _)| some);
-        let mut templates: smallvec::SmallVec<[u64; 4]> = smallvec::SmallVec::new();
-        for event in ready {
-            match event.data.u64() {
+        match self.fresh.checked_sub(1) {
+            Some(left) => self.fresh = left,
+            None => self.look(Some(0)),
+        }
+        let mut templates: SmallVec<[u64; 4]> = SmallVec::new();
+        for (key, flags) in self.found.drain(..) {
+            match key {
                 WAKER => {}
                 key if key >= FIRST_TEMPLATE => templates.push(key),
                 id => {
                     if let Some(hosted) = self.executors.get_mut(&(id as u32)) {
-                        hosted.on_ready(event.flags, &self.epoll);
+                        hosted.on_ready(flags, &self.epoll);
                     }
                 }
             }
@@ -331,6 +337,26 @@ impl Host {
         }
         for key in templates {
             self.poll_template(key, out);
+        }
+    }
+
+    /// Sleeps until something comes, or so many milliseconds are over; for a loop that
+    /// [watches its waker](Host::watch_waker) here. What it finds is for the next [`Host::poll`].
+    pub fn sleep(&mut self, limit_ms: Option<i64>) {
+        self.look(limit_ms);
+        // Two turns follow at once when tasks wait for one that has ended: the second need not ask
+        // the system again.
+        self.fresh = 2;
+    }
+
+    /// Asks the system what has come, for so many milliseconds at most.
+    fn look(&mut self, limit_ms: Option<i64>) {
+        let mut space = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+        let limit =
+            limit_ms.map(|ms| Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 });
+        // Interrupted by a signal: what was ready still is, in the next round.
+        if let Ok((found, _)) = epoll::wait(&self.epoll, &mut space, limit.as_ref()) {
+            self.found.extend(found.iter().map(|event| (event.data.u64(), event.flags)));
         }
     }
 
