@@ -275,14 +275,14 @@ impl Worker {
         [self.core.next_tick(), soon, watch, self.trim.next(), look].into_iter().flatten().min()
     }
 
-    /// Makes its descriptor readable when its waker is written to as well, for [`Worker::sleep`] and
-    /// for a loop that sleeps on the descriptor alone. Fails when the system refuses that.
+    /// Makes its descriptor readable when its waker is written to as well, for [`Worker::sleep`]
+    /// and for a loop that sleeps on the descriptor alone. Fails when the system refuses that.
     pub fn watch_waker(&self) -> io::Result<()> {
         self.host.watch_waker()
     }
 
-    /// Sleeps until something comes, which the next turn finds, or so many milliseconds are over. The
-    /// caller has prepared the waker.
+    /// Sleeps until something comes, which the next turn finds, or so many milliseconds are over.
+    /// The caller has prepared the waker.
     pub fn sleep(&mut self, limit_ms: Option<i64>) {
         self.host.sleep(limit_ms);
     }

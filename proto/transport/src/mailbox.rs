@@ -74,8 +74,8 @@ impl Waker {
         self.prepare();
     }
 
-    /// [`Waker::awake`] for a loop that is a future, or that is told of each write to the eventfd (by
-    /// an edge-triggered epoll) and need not read it.
+    /// [`Waker::awake`] for a loop that is a future, or that is told of each write to the eventfd
+    /// (by an edge-triggered epoll) and need not read it.
     pub fn awake_unread(&self) {
         self.asleep.store(false, Ordering::SeqCst);
     }

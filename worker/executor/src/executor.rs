@@ -285,8 +285,8 @@ fn call(callee: &Callee, invocation: &mut Invocation<'_>) -> Result<(), FailureK
     }
 }
 
-/// Hands over to the system what tasks have printed: none of it may be left in this process when its
-/// amount is told.
+/// Hands over to the system what tasks have printed: none of it may be left in this process when
+/// its amount is told.
 fn flush() {
     let _ = std::io::stdout().flush();
     if let Some(foreign) = foreign::runtime() {

@@ -10,8 +10,8 @@
 //! After [`Host::has_work`] has said `false`, executors wake the loop through its waker or the
 //! host's descriptor, until the next [`Host::poll`]. So a loop prepares its waker, looks once more
 //! at its mailboxes and at `has_work`, and sleeps on both descriptors ([`Host::sleep`] does, after
-//! [`Host::watch_waker`]): for at most [`POLL_SOON`] if [`Host::poll_soon`], since executors that run
-//! very short tasks wake it for several at a time (see `manyhands_executor::wakes`).
+//! [`Host::watch_waker`]): for at most [`POLL_SOON`] if [`Host::poll_soon`], since executors that
+//! run very short tasks wake it for several at a time (see `manyhands_executor::wakes`).
 //!
 //! # Layout
 //! - [`Program`], in `program`: what executors are forked from, and how it is started.
