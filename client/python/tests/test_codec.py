@@ -353,7 +353,7 @@ class OddMade(ValueError):
 
 @pytest.fixture
 def rewritten(monkeypatch):
-    """What comes back of an exception. A library may have told `copyreg` how to pickle all of them."""
+    """What comes back of an exception. A library may have told `copyreg` how to pickle all."""
     monkeypatch.setattr(copyreg, "dispatch_table", {})
     return lambda exception: pickle.loads(_codec.rewritten(exception))
 
