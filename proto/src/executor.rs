@@ -33,7 +33,7 @@ use crate::task::FailureKind;
 use crate::value::{Codec, Value};
 
 /// The version of this protocol. An executor says it in its hello; unequal ones are refused.
-pub const EXECUTOR_PROTOCOL: u32 = 2;
+pub const EXECUTOR_PROTOCOL: u32 = 3;
 
 /// A task, for an executor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,9 @@ pub struct End {
     /// Sizes of the executor's files of standard output and error at the end of the task, when the
     /// executor looked.
     pub printed: Option<(u64, u64)>,
+    /// The executor claims nothing more: what else lies in its ring is the worker's again, and it
+    /// waits for [`ToExecutor::Exit`].
+    pub leaves: bool,
     /// What came of it.
     pub result: Result<SmallVec<[Returned; 1]>, Box<FailureKind>>,
 }

@@ -35,6 +35,8 @@ pub struct Executor {
     pub started: bool,
     /// It has started and not died; of its death the core may not know yet.
     pub alive: bool,
+    /// It claims nothing more.
+    leaves: bool,
     ring: VecDeque<Run>,
     /// To be run on top of a task that waits, or before the ring if none does any more.
     in_place: VecDeque<Run>,
@@ -103,7 +105,7 @@ impl Executor {
     pub fn new(worker: usize, id: ExecutorId, runtime: Runtime) -> Executor {
         let pid = 1000 * (worker as u32 + 1) + id.0;
         let (ring, in_place, stack) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        let (started, alive) = (false, false);
+        let (started, alive, leaves) = (false, false, false);
         let (frames, requests) = (0, 0);
         Executor {
             worker,
@@ -113,6 +115,7 @@ impl Executor {
             pid,
             started,
             alive,
+            leaves,
             ring,
             in_place,
             stack,
@@ -154,6 +157,7 @@ impl Executor {
     fn claim(&mut self, around: &mut Around) {
         while self.alive {
             let next = match self.stack.last() {
+                None if self.leaves => self.in_place.pop_front(),
                 None => self.in_place.pop_front().or_else(|| self.ring.pop_front()),
                 Some(top) if top.is_blocked() => self.in_place.pop_front(),
                 Some(_) => None,
@@ -244,11 +248,14 @@ impl Executor {
             around.store.unpin(*extent);
         }
         settle_extents(&frame, result.as_deref().unwrap_or_default(), around);
+        let world = &mut *around.world;
+        self.leaves |= world.rng.chance(world.faults.leaves);
         let end = End {
             task: frame.run.task,
             attempt: frame.run.attempt,
             duration_us: around.world.now.since(frame.began) as u32,
             printed: None,
+            leaves: self.leaves && self.stack.is_empty(),
             result: result.map(Into::into).map_err(Box::new),
         };
         around.world.tell(self.worker, 0, Event::TaskEnded { executor: self.id, end });
@@ -320,7 +327,9 @@ impl Executor {
 
     /// Whether anything is claimed or fed.
     pub fn is_idle(&self) -> bool {
-        self.stack.is_empty() && self.ring.is_empty() && self.in_place.is_empty()
+        // What lies in the ring of one that leaves is no longer its own.
+        let ring = self.leaves || self.ring.is_empty();
+        self.stack.is_empty() && ring && self.in_place.is_empty()
     }
 
     fn say(&mut self, message: FromClient, world: &mut World) {

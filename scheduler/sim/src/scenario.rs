@@ -132,9 +132,10 @@ fn faults(extent: &Extent, rng: &mut Rng) -> Faults {
     let crashes = rng.below(4) == 0;
     let disks = rng.below(4) == 0;
     let _ = extent;
-    Faults {
+    let drawn = Faults {
         weather,
         executor_death: if crashes { rng.range(200, 3_000) as u32 } else { 0 },
+        leaves: 0,
         start_failure: if crashes { 5_000 } else { 0 },
         fetch_failure: if disks { 300 } else { 0 },
         spill_failure: if disks { 5_000 } else { 0 },
@@ -142,7 +143,11 @@ fn faults(extent: &Extent, rng: &mut Rng) -> Faults {
         disk_bandwidth: 1 << rng.range(26, 31),
         turn_us: rng.range(0, 50),
         start_us: rng.range(500, 3_000),
-    }
+    };
+    // In a quarter of the seeds executors leave. Nothing is drawn for it, so that the others are as
+    // they have been.
+    let leaves = if drawn.start_us % 4 == 0 { drawn.start_us as u32 * 16 } else { 0 };
+    Faults { leaves, ..drawn }
 }
 
 fn draw_job(plan: &mut Plan, client: usize, n: usize, workers: usize, rng: &mut Rng) -> Shape {

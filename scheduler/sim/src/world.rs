@@ -132,6 +132,8 @@ pub struct Faults {
     pub weather: Weather,
     /// Attempts under which the executor dies.
     pub executor_death: u32,
+    /// Attempts after which the executor wants to end.
+    pub leaves: u32,
     /// Executors that do not start.
     pub start_failure: u32,
     /// Transfers that fail.
@@ -153,6 +155,7 @@ impl Default for Faults {
         Faults {
             weather: Weather { latency_us: 30, jitter_us: 0, repeat: 0, cut: 0, twice: 0 },
             executor_death: 0,
+            leaves: 0,
             start_failure: 0,
             fetch_failure: 0,
             spill_failure: 0,

@@ -42,8 +42,8 @@ pub struct Core {
     /// Attempts that wait for their executor, to run in place.
     pub(crate) in_place: Vec<AttemptIx>,
     pub(crate) executors: BTreeMap<ExecutorId, Executor>,
-    /// Those that were told of so many functions that they are to end when they are idle.
-    pub(crate) crammed: Vec<ExecutorId>,
+    /// Those that are to end when they are idle.
+    pub(crate) worn: Vec<ExecutorId>,
     pub(crate) next_executor: u32,
     /// Attempts in state `Blocked`.
     pub(crate) blocked: u32,
@@ -112,7 +112,7 @@ impl Core {
             admitting: None,
             in_place: Vec::new(),
             executors: BTreeMap::new(),
-            crammed: Vec::new(),
+            worn: Vec::new(),
             next_executor: 0,
             blocked: 0,
             stuck_since: None,
@@ -245,7 +245,7 @@ impl Core {
         }
         self.last_round = now;
         self.prestart(now, out);
-        self.retire_crammed(out);
+        self.retire_worn(out);
         loop {
             self.again = false;
             self.feed(now, out);

@@ -35,6 +35,9 @@ impl Core {
         });
         let Some(ix) = found else { return self.discard(end.task, end.result.ok(), out) };
         self.remove_from(id, ix);
+        if end.leaves {
+            self.on_leaving(id);
+        }
         let executor = self.executors.get_mut(&id).expect("it was found above");
         executor.proven = true;
         let (pid, pool) = (executor.pid, executor.pool);

@@ -42,8 +42,8 @@ pub(crate) struct Executor {
     /// The functions that it was told of: those that its program does not have itself.
     pub(crate) told: BTreeSet<FunctionId>,
     pub(crate) told_bytes: usize,
-    /// It was told of too many: it gets nothing more to do.
-    pub(crate) crammed: bool,
+    /// It was told of too many, or wants to end: it gets nothing more to do.
+    pub(crate) worn: bool,
     /// It has ended a task: it works.
     pub(crate) proven: bool,
     pub(crate) idle_since: Time,
@@ -192,7 +192,7 @@ impl Core {
             waiting_space: 0,
             told: BTreeSet::new(),
             told_bytes: 0,
-            crammed: false,
+            worn: false,
             proven: false,
             idle_since: now,
         };
@@ -216,6 +216,30 @@ impl Core {
     pub(crate) fn retire(&mut self, id: ExecutorId, out: &mut Vec<Action>) {
         self.leave_pool(id);
         out.push(Action::Retire { executor: id });
+    }
+
+    /// An executor claims nothing more: what it was fed goes to others, as if it had never had it.
+    pub(crate) fn on_leaving(&mut self, id: ExecutorId) {
+        let executor = self.executors.get_mut(&id).expect("the caller looked it up");
+        if !std::mem::replace(&mut executor.worn, true) {
+            self.worn.push(id);
+        }
+        let fed = std::mem::take(&mut executor.fed);
+        (executor.fed_us, executor.fed_bytes) = (0, 0);
+        for ix in fed {
+            self.give_back(ix);
+        }
+    }
+
+    /// Sends away executors that get nothing more to do, those that are idle.
+    pub(crate) fn retire_worn(&mut self, out: &mut Vec<Action>) {
+        for id in std::mem::take(&mut self.worn) {
+            match self.executors.get(&id) {
+                Some(it) if it.phase == Phase::Live && it.stack.is_empty() => self.retire(id, out),
+                Some(it) if it.phase != Phase::Leaving => self.worn.push(id),
+                _ => {}
+            }
+        }
     }
 
     /// From now on the executor does not count, and nothing that it says does.

@@ -288,7 +288,7 @@ impl Core {
     /// Only behind one plain task that runs, and not for long yet.
     fn may_be_fed_ahead(&self, now: Time, pool: u32, id: ExecutorId) -> bool {
         let executor = &self.executors[&id];
-        let takes = executor.phase == Phase::Live && !executor.crammed;
+        let takes = executor.phase == Phase::Live && !executor.worn;
         if executor.pool != pool || !takes || executor.stack.len() != 1 {
             return false;
         }

@@ -10,7 +10,6 @@ use crate::action::Action;
 use crate::attempts::{Attempt, AttemptIx};
 use crate::core::Core;
 use crate::event::ExecutorId;
-use crate::executors::Phase;
 
 /// Functions that a worker knows at most. The scheduler numbers them without gaps, and uses the numbers
 /// of those that are gone again.
@@ -100,22 +99,11 @@ impl Core {
         }
         executor.told_bytes += function.code.len();
         let much = executor.told.len() >= TOLD_LIMIT || executor.told_bytes >= TOLD_BYTES;
-        if much && !std::mem::replace(&mut executor.crammed, true) {
-            self.crammed.push(id);
+        if much && !std::mem::replace(&mut executor.worn, true) {
+            self.worn.push(id);
         }
         let (name, code) = (function.name.clone(), function.code.clone());
         let message = ToExecutor::Function { id: function.id, name, code };
         out.push(Action::ToExecutor { executor: id, message });
-    }
-
-    /// Sends away executors that know more functions than they should, those that are idle.
-    pub(crate) fn retire_crammed(&mut self, out: &mut Vec<Action>) {
-        for id in std::mem::take(&mut self.crammed) {
-            match self.executors.get(&id) {
-                Some(it) if it.phase == Phase::Live && it.stack.is_empty() => self.retire(id, out),
-                Some(it) if it.phase != Phase::Leaving => self.crammed.push(id),
-                _ => {}
-            }
-        }
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Executor {
     /// Fed tasks that were too large for the ring, in the order of their places there.
     large: VecDeque<Run>,
     exit: bool,
+    /// It ends with the tasks that run now, and claims nothing more.
+    pub(crate) leaves: bool,
     functions: Functions,
     wakes: Wakes,
     worker: OwnedFd,
@@ -145,7 +147,7 @@ pub(crate) fn run(inherited: Inherited) -> ! {
 
 fn work(mut tasks: Tasks) -> ! {
     let mut clock = Instant::now();
-    let (mut mail, mut exit) = (0, false);
+    let (mut mail, mut exit, mut leaves) = (0, false, false);
     let mut heap = Heap::default();
     loop {
         let sent = tasks.mail();
@@ -157,11 +159,12 @@ fn work(mut tasks: Tasks) -> ! {
             }
             exit = own(|executor| executor.exit);
         }
-        match tasks.claim() {
+        match if leaves { Ok(None) } else { tasks.claim() } {
             Ok(Some(claim)) => {
                 let start = clock;
                 clock = run_claimed(&mut tasks, claim, clock);
                 heap.ran(clock - start);
+                leaves = own(|executor| executor.leaves);
             }
             Ok(None) if exit => leave(),
             Ok(None) => {
@@ -170,7 +173,8 @@ fn work(mut tasks: Tasks) -> ! {
                     executor.wakes.idle();
                 });
                 let limit = heap.before_sleep();
-                let awake = |tasks: &Tasks| tasks.has_more() || tasks.mail() != mail;
+                let claims = !leaves;
+                let awake = |tasks: &Tasks| (claims && tasks.has_more()) || tasks.mail() != mail;
                 let rung = idle(|| tasks.sleep(limit, awake));
                 heap.after_sleep(rung);
                 clock = Instant::now();
@@ -186,6 +190,7 @@ fn leave() -> ! {
     let _ = std::io::stdout().flush();
     if let Some(foreign) = foreign::runtime() {
         foreign.settle();
+        foreign.leave();
     }
     crate::process::exit(0)
 }
@@ -315,6 +320,7 @@ impl Executor {
             in_place: VecDeque::new(),
             large: VecDeque::new(),
             exit: false,
+            leaves: false,
             functions: Functions::new(),
             wakes: Wakes::default(),
             worker,
@@ -406,6 +412,8 @@ impl Executor {
         result: Result<SmallVec<[crate::message::ReturnedRef<'_>; 1]>, FailureKind>,
     ) {
         let running = self.stack.pop().expect("a task that ends has begun");
+        let leaves = self.leaves && self.stack.is_empty();
+        let next = next.filter(|_| !leaves);
         self.leave_current(running.fingerprint);
         // Before the worker hears of the end and lets others write there.
         if let Err(error) = self.segments.part(&running.views) {
@@ -414,7 +422,7 @@ impl Executor {
         let Took { duration_us, look } = *took;
         let printed = look.then(printed);
         let (task, attempt) = (run.task, run.attempt);
-        self.hand_over(&EndRef { task, attempt, duration_us, printed, result });
+        self.hand_over(&EndRef { task, attempt, duration_us, printed, leaves, result });
         let more = next.is_some_and(|next| next.any);
         if self.wakes.after(more, duration_us, end) {
             self.wake_worker();

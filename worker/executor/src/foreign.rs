@@ -59,6 +59,9 @@ pub trait Runtime: Sync {
     /// An attempt has ended, and no signal for it can come any more: one that was noted and not acted
     /// upon is to be forgotten.
     fn settle(&self) {}
+
+    /// The process is about to end in good order.
+    fn leave(&self) {}
 }
 
 /// A function that the worker has declared.
@@ -90,6 +93,12 @@ pub fn take_over_interrupts() {
 /// now on this thread runs no task.
 pub fn disown() {
     crate::executor::disown();
+}
+
+/// Lets another executor take the place of this one when the task that this thread runs has ended: for
+/// a process that has become too large, or should not become so. On other threads it does nothing.
+pub fn retire() {
+    crate::executor::with(|executor| executor.leaves = true);
 }
 
 /// Ends the process without destructors and without handlers of `atexit`, which belong to a program

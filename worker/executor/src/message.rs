@@ -66,6 +66,7 @@ pub(crate) struct EndRef<'a> {
     pub(crate) attempt: u32,
     pub(crate) duration_us: u32,
     pub(crate) printed: Option<(u64, u64)>,
+    pub(crate) leaves: bool,
     pub(crate) result: Result<SmallVec<[ReturnedRef<'a>; 1]>, FailureKind>,
 }
 

@@ -164,7 +164,7 @@ impl Worker {
         let Err(FeedError::Unencodable { message, .. }) = fed else { return };
         let (task, attempt) = (run.task, run.attempt);
         let result = Err(Box::new(FailureKind::Value { message }));
-        let end = End { task, attempt, duration_us: 0, printed: None, result };
+        let end = End { task, attempt, duration_us: 0, printed: None, leaves: false, result };
         self.core.handle(now, Event::TaskEnded { executor, end }, &mut self.actions);
     }
 

@@ -89,6 +89,15 @@ impl Runtime for Interpreter {
             }
         });
     }
+
+    fn leave(&self) {
+        Python::attach(|py| {
+            let left = call::run_module(py).and_then(|run| run.call_method0("leave"));
+            if let Err(error) = left {
+                error.print(py);
+            }
+        });
+    }
 }
 
 /// What waits without the GIL. It touches nothing of Python.

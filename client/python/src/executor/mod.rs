@@ -40,9 +40,16 @@ fn forked() {
     foreign::disown();
 }
 
+/// The executor ends after the task that it runs, and another one takes its place.
+#[pyfunction(name = "_retire")]
+fn retire() {
+    foreign::retire();
+}
+
 /// Adds what Python calls to the extension module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(template_begin, module)?)?;
     module.add_function(wrap_pyfunction!(serve_template, module)?)?;
-    module.add_function(wrap_pyfunction!(forked, module)?)
+    module.add_function(wrap_pyfunction!(forked, module)?)?;
+    module.add_function(wrap_pyfunction!(retire, module)?)
 }

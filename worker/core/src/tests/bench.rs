@@ -45,7 +45,8 @@ fn cost_of_a_no_op_task() {
                 let bytes = ReturnedBytes::Inline(Bytes::from_static(b"x"));
                 let result = Ok([returned(bytes)].into_iter().collect());
                 let (task, attempt) = (run.task, run.attempt);
-                let end = End { task, attempt, duration_us: 0, printed: None, result };
+                let end =
+                    End { task, attempt, duration_us: 0, printed: None, leaves: false, result };
                 ended += 1;
                 desk.core.handle(desk.now, Event::TaskEnded { executor, end }, &mut out);
             }

@@ -142,9 +142,13 @@ impl Desk {
         duration_us: u32,
         result: Result<ReturnedBytes, FailureKind>,
     ) -> Vec<Action> {
-        let result = result.map(|b| [returned(b)].into_iter().collect()).map_err(Box::new);
-        let end = End { task: task(n), attempt: 0, duration_us, printed: None, result };
-        self.event(Event::TaskEnded { executor: ExecutorId(executor), end })
+        self.event(ended(executor, n, duration_us, false, result))
+    }
+
+    /// A task ends well, and its executor claims nothing more.
+    pub(super) fn end_and_leave(&mut self, executor: u32, n: u64) -> Vec<Action> {
+        let bytes = ReturnedBytes::Inline(Bytes::from_static(b"x"));
+        self.event(ended(executor, n, 1, true, Ok(bytes)))
     }
 
     pub(super) fn took_back(&mut self, executor: u32, n: u64, ok: bool) -> Vec<Action> {
@@ -182,6 +186,18 @@ impl Desk {
         let executor = ExecutorId::CLIENT;
         self.event(Event::Stored { object, meta, extent: Some(at), executor })
     }
+}
+
+fn ended(
+    executor: u32,
+    n: u64,
+    duration_us: u32,
+    leaves: bool,
+    result: Result<ReturnedBytes, FailureKind>,
+) -> Event {
+    let result = result.map(|b| [returned(b)].into_iter().collect()).map_err(Box::new);
+    let end = End { task: task(n), attempt: 0, duration_us, printed: None, leaves, result };
+    Event::TaskEnded { executor: ExecutorId(executor), end }
 }
 
 pub(super) fn segfault() -> Death {

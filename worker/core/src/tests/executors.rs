@@ -1,9 +1,9 @@
 //! Executors that die, do not start, or are too many.
 
 use manyhands_proto::task::FailureKind;
-use manyhands_proto::worker::FromWorker;
+use manyhands_proto::worker::{Assignment, FromWorker};
 
-use super::desk::{Desk, segfault, short};
+use super::desk::{Desk, assignment, segfault, short, task};
 use crate::{Action, Event, ExecutorId};
 
 #[test]
@@ -75,4 +75,29 @@ fn the_spare_are_sent_away_after_a_while() {
     assert_eq!(short(&desk.passes(500_000)), ["retire 1"]);
     assert!(desk.dies(1).is_empty());
     assert_eq!(short(&desk.end(0, 0, 5)), ["ended 0 ok"]);
+}
+
+#[test]
+fn what_an_executor_that_leaves_was_fed_goes_to_others_and_counts_as_no_attempt() {
+    let mut desk = Desk::started(1);
+    desk.assign_plain(0..4);
+    assert_eq!(short(&desk.end_and_leave(0, 0)), ["retire 0", "start 1", "ended 0 ok"]);
+    let started = Event::ExecutorStarted { executor: ExecutorId(1), pid: 8 };
+    let out = desk.event(started);
+    assert_eq!(short(&out), ["feed 1 1", "feed 1 2", "feed 1 3"]);
+    let Action::Feed { run, .. } = &out[0] else { panic!("{out:?}") };
+    assert_eq!(run.attempt, 0, "it has never run");
+    assert!(desk.dies(0).is_empty(), "its end was expected");
+}
+
+#[test]
+fn an_executor_that_leaves_ends_first_what_it_was_given_to_run_in_place() {
+    let mut desk = Desk::started(1);
+    desk.assign_plain([0]);
+    desk.blocks(0, 0, &[1]);
+    let child = Assignment { in_place_of: Some(task(0)), ..assignment(task(1)) };
+    assert_eq!(short(&desk.assign(vec![child])), ["in place 0 1"]);
+    desk.unblocks(0, 0);
+    assert_eq!(short(&desk.end_and_leave(0, 0)), ["ended 0 ok"]);
+    assert_eq!(short(&desk.end(0, 1, 1)), ["retire 0", "ended 1 ok"]);
 }

@@ -44,6 +44,8 @@ const PROGRAM: u128 = 9;
 #[derive(Default)]
 struct Process {
     live: bool,
+    /// It claims nothing more.
+    leaves: bool,
     ring: VecDeque<Run>,
     /// What it runs, with what that waits for.
     stack: Vec<(Run, Vec<TaskId>)>,
@@ -267,6 +269,10 @@ impl Play {
                 assert!(process.live, "{executor:?} is fed and not live");
                 let busy = !process.ring.is_empty() || !process.stack.is_empty();
                 assert!(plain || !busy, "{} is fed ahead", run.task);
+                if process.leaves {
+                    // The core will hear of it, and give the task to another.
+                    self.pins.remove(&(run.task, run.attempt));
+                }
                 process.ring.push_back(run);
             }
             Action::RunInPlace { executor, run } => {
@@ -745,6 +751,9 @@ impl Play {
         let calm = self.calm;
         let process = self.processes.get_mut(&id).expect("picked above");
         if process.stack.is_empty() {
+            if process.leaves {
+                return;
+            }
             process.stack.extend(process.ring.pop_front().map(|run| (run, Vec::new())));
             return;
         }
@@ -810,8 +819,16 @@ impl Play {
                 .map(|n| self.output(run.task.object(n), granted.pop()))
                 .collect())
         };
+        let process = self.processes.get_mut(&id).expect("the caller picked it");
+        let leaves = process.stack.is_empty() && self.dice.one_in(12);
+        if leaves {
+            process.leaves = true;
+            for run in &process.ring {
+                self.pins.remove(&(run.task, run.attempt));
+            }
+        }
         let duration_us = self.dice.roll(3000) as u32;
-        let end = End { task: key.0, attempt: key.1, duration_us, printed: None, result };
+        let end = End { task: key.0, attempt: key.1, duration_us, printed: None, leaves, result };
         self.pending.push_back(Event::TaskEnded { executor: id, end });
     }
 
