@@ -15,8 +15,10 @@ class Manyhands(Adapter):
         # A function is wrapped once and kept, as a user's decorator does.
         self.lazy = functools.cache(mh.delayed)
         self.submit_one = self.client.submit
+        self.pool = mh.Pool(client=self.client)
 
     def stop(self):
+        self.pool.terminate()
         self.client.shutdown()
 
     def submit(self, fn, *args, worker=None, nout=1):
@@ -29,7 +31,7 @@ class Manyhands(Adapter):
         return self.client.gather(futures)
 
     def map(self, fn, xs):
-        return self.client.gather(self.client.submit_many(fn, xs))
+        return self.pool.map(fn, xs)
 
     def graph(self, nodes, out):
         made = []

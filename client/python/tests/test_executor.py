@@ -1,5 +1,6 @@
 """The client as a `concurrent.futures.Executor`, as CPython tests its own."""
 
+import asyncio
 import concurrent.futures
 import gc
 import itertools
@@ -67,6 +68,45 @@ def test_map_raises_in_the_place_of_the_item_that_failed(client):
         next(results)
     with pytest.raises(StopIteration):
         next(results)
+
+
+def test_map_makes_one_task_of_a_chunk(client):
+    results = client.map(operator.add, range(10), itertools.count(1), chunksize=4)
+    assert len(results) == 10
+    assert [next(results), len(results)] == [1, 9]
+    assert list(results) == [2 * n + 1 for n in range(1, 10)]
+    assert len(results) == 0
+    base = 5
+    assert list(client.map(lambda x: x + base, range(5), chunksize=2)) == [5, 6, 7, 8, 9]
+    with pytest.raises(TypeError, match="function <lambda>"):
+        held = threading.Lock()
+        client.map(lambda x: held, range(5), chunksize=2)
+
+
+def test_a_chunk_fails_as_a_whole(client):
+    results = client.map(divmod, [1] * 6, [1, 1, 1, 0, 1, 1], chunksize=2)
+    assert [next(results), next(results)] == [(1, 0), (1, 0)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert list(results) == []
+    assert len(results) == 0
+
+
+def test_chunks_are_waited_for_and_closed_as_calls_are(client, gate):
+    results = client.map(pass_gate, [gate] * 4, timeout=0, chunksize=2)
+    with pytest.raises(TimeoutError):
+        next(results)
+    results = client.map(abs, itertools.count(), chunksize=3, buffersize=6)
+    assert len(results) == 6, "two chunks"
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(results) == 6
+    results.close()
+    assert len(results) == 0
+
+    async def taken():
+        return [x async for x in client.map(abs, range(-5, 0), chunksize=2)]
+
+    assert asyncio.run(taken()) == [5, 4, 3, 2, 1]
 
 
 def test_map_refuses_sizes_that_make_no_sense(client):

@@ -150,20 +150,6 @@ def spin():
         pass
 
 
-def test_it_is_known_without_an_import(script):
-    script(
-        """
-import joblib
-import manyhands
-from manyhands._register import offer_to_joblib
-if __name__ == "__main__":
-    offer_to_joblib()
-    with manyhands.Client("local", workers=2), joblib.parallel_config("manyhands"):
-        assert joblib.Parallel()(joblib.delayed(abs)(-n) for n in range(3)) == [0, 1, 2]
-"""
-    )
-
-
 def test_scikit_learn(local):
     pytest.importorskip("sklearn")
     from sklearn.datasets import load_breast_cancer

@@ -9,6 +9,7 @@ from conftest import LIMIT_S
 PROGRAM = """
 import concurrent.futures, multiprocessing, multiprocessing.pool, os, sys
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import Pool
 from multiprocessing.pool import Pool as SamePool, ThreadPool
 
@@ -24,6 +25,9 @@ def work(x):
 def put(queue, x):
     queue.put(x)
     return Thing(x)
+
+def own_pid(_):
+    return os.getpid()
 
 class Thing:
     def __init__(self, value):
@@ -46,6 +50,13 @@ if __name__ == "__main__":
         done, _ = concurrent.futures.wait(futures)
         assert sorted(future.result() for future in done) == [(0, "b"), (1, "b"), (4, "b")]
         assert list(executor.map(pow, [2, 3], [2, 2], chunksize=5)) == [4, 9]
+        assert list(executor.map(pow, range(9), [2] * 9, chunksize=5)) == [n * n for n in range(9)]
+        try:
+            executor.submit(os.abort).result()
+        except BrokenProcessPool as error:
+            assert type(error).__module__ == "manyhands._errors"
+    with ProcessPoolExecutor(1, max_tasks_per_child=1) as executor:
+        assert len({*executor.map(own_pid, range(5))}) == 5
     try:
         executor.submit(work, 1)
     except RuntimeError:
@@ -70,6 +81,36 @@ if __name__ == "__main__":
     sys.exit(3)
 """
 
+LOCKS = """
+import multiprocessing
+
+given = None
+total = multiprocessing.Value("i", 0)
+
+def remember(*values):
+    global given
+    given = values
+
+def count(_):
+    lock, counter = given
+    with lock:
+        counter.value = counter.value + 1
+
+def count_global(_):
+    with total.get_lock():
+        total.value += 1
+
+if __name__ == "__main__":
+    # As in the documentation of `multiprocessing`: a lock of the default context.
+    lock, counter = multiprocessing.Lock(), multiprocessing.Value("i", 0)
+    with multiprocessing.Pool(2, remember, (lock, counter), maxtasksperchild=2) as pool:
+        pool.map(count, range(40), chunksize=1)
+    # And one that processes get as what they are forked from has it.
+    with multiprocessing.Pool(2) as pool:
+        pool.map(count_global, range(40))
+    print(counter.value, total.value)
+"""
+
 FAILS = """
 import multiprocessing
 
@@ -87,6 +128,7 @@ def run(tmp_path):
     """Runs `python -m manyhands` in a directory with the program."""
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "fails.py").write_text(FAILS)
+    (tmp_path / "locks.py").write_text(LOCKS)
 
     def run(*arguments):
         return subprocess.run(
@@ -104,6 +146,11 @@ def run(tmp_path):
 def test_a_program_runs_unchanged(run, how):
     done = run(*how, "--workers", "7")
     assert (done.stdout, done.returncode) == ("all is well\n", 3), done.stderr
+
+
+def test_executors_of_this_machine_share_locks(run):
+    done = run("locks.py")
+    assert (done.stdout, done.stderr) == ("40 40\n", "")
 
 
 def test_a_command_runs(run):

@@ -1,5 +1,6 @@
 """`manyhands.Pool`: what multiprocessing's has, and what it does not have."""
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import manyhands as mh
 import pytest
 from conftest import LIMIT_S, pass_gate
-from manyhands import Pool, _feeder
+from manyhands import Pool, _feeder, _initializer
 from manyhands._feeder import Feeder, Items, Run
 from manyhands.pool import Unended
 
@@ -66,6 +67,28 @@ def a_lock():
     return threading.Lock()
 
 
+def leak(pages):
+    """Keeps memory for ever; how much this process has of it, and which one it is."""
+    global SHARED
+    SHARED = (SHARED or b"") + b"x" * pages * 4096
+    return len(SHARED), os.getpid()
+
+
+def put_shared(value):
+    SHARED.put(value)
+
+
+def draw(_):
+    """Takes a number, under the lock of all executors."""
+    lock, value, array, queue = SHARED
+    with lock:
+        drawn = value.value
+        value.value = drawn + 1
+    array[drawn] = drawn * drawn
+    queue.put(drawn)
+    return drawn
+
+
 def test_calls_and_maps(pool):
     assert pool.apply(square, (3,)) == 9
     assert pool.apply(int, ("12",), {"base": 5}) == 7
@@ -116,6 +139,60 @@ def test_groups_of_what_is_large_are_small():
     run = Run(None, None, Items(range(100_000)), 0, ())
     run.results((0.000_01, 2 << 20, [0]))
     assert len(run.take_group(2)) == 2
+
+
+def test_executors_are_replaced_after_so_many_tasks(client, capfd):
+    with Pool(2, maxtasksperchild=1, client=client) as pool:
+        found = pool.map(leak, [2] * 12, chunksize=1)
+        assert [size for size, _ in found] == [2 * 4096] * 12
+        assert len({pid for _, pid in found}) == 12
+    with Pool(2, maxtasksperchild=3, client=client) as pool:
+        found = pool.map(leak, [1] * 24, chunksize=2)
+        assert max(size for size, _ in found) == 6 * 4096, "three groups of two"
+        pids = [pid for _, pid in found]
+        assert max(pids.count(pid) for pid in pids) == 6
+        with pytest.raises(ValueError, match="seven"):
+            pool.map(fail_at_7, range(20), chunksize=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_attempt_is_lost_with_an_executor_that_is_replaced(client):
+    view = client.options(crash_retries=0)
+    call = _initializer.Call(square, _initializer.ONE, None, local=False, limit=(b"mark", 1))
+    futures = [view.submit(call, n) for n in range(50)]
+    assert client.gather(futures, LIMIT_S) == [n * n for n in range(50)]
+
+
+def test_locks_queues_and_shared_memory_reach_executors_of_this_machine(local):
+    spawn = multiprocessing.get_context("spawn")
+    # Nobody but the pool keeps the lock.
+    value, array, queue = spawn.Value("i", 0), spawn.Array("q", 100), spawn.Queue()
+    given = (spawn.RLock(), value, array, queue)
+    with Pool(initializer=remember, initargs=(given,), client=local) as pool:
+        del given
+        assert sorted(pool.map(draw, range(100), chunksize=5)) == list(range(100))
+        assert sorted(queue.get(timeout=LIMIT_S) for _ in range(100)) == list(range(100))
+    assert value.value == 100
+    assert array[:] == [n * n for n in range(100)]
+
+
+def test_what_tasks_put_into_a_queue_leaves_with_their_executor(local):
+    queue = multiprocessing.get_context("spawn").Queue()
+    with Pool(initializer=remember, initargs=(queue,), maxtasksperchild=1, client=local) as pool:
+        pool.map(put_shared, range(20), chunksize=1)
+        assert sorted(queue.get(timeout=LIMIT_S) for _ in range(20)) == list(range(20))
+
+
+def test_locks_that_cannot_reach_executors_are_refused_with_a_hint(local, remote):
+    fork, spawn = (multiprocessing.get_context(how) for how in ("fork", "spawn"))
+    for client, lock in [(local, fork.Lock()), (remote, spawn.Lock())]:
+        with pytest.raises(RuntimeError, match=r"multiprocessing\.Manager\(\)"):
+            Pool(initializer=remember, initargs=(lock,), client=client)
+        with pytest.raises(RuntimeError, match=r"multiprocessing\.Manager\(\)"):
+            Pool(client=client).map(functools.partial(remember, lock), [1])
+    ends = spawn.Pipe()
+    with pytest.raises(TypeError, match="goes both ways"):
+        Pool(initializer=remember, initargs=(ends,), client=local)
 
 
 def test_errors_have_the_remote_traceback(pool):

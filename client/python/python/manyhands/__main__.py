@@ -13,7 +13,8 @@ options:
     --version           the version
 
 What the names mean is changed before the script runs as `__main__`; see `manyhands._stdlib`.
-Processes, queues, locks and managers of `multiprocessing` are what they were.
+Processes and managers of `multiprocessing` are what they were, and so are locks, queues and shared
+values, which executors that are started here can use too.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overlo
 from . import _code, _core, _environment, _functions, _options
 from ._errors import ManyhandsError, SessionClosed
 from ._futures import Notifier, gather_async
-from ._map import Results
+from ._map import Chunks, Results
 from ._output import Printer
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class Client(_core.Client, Executor):
         """Results of the calls, in the order of the items.
 
         :param timeout: seconds after which `TimeoutError` is raised for results that have not come.
-        :param chunksize: taken for compatibility. Nothing has to be put together by hand here.
+        :param chunksize: how many items make one task. Its results come together, or not at all if
+            one of its items fails. Worth it for items of a few microseconds.
         :param buffersize: how many calls may be under way whose results have not been taken; all
             are submitted at once without it. With it items may be endless.
 
@@ -218,12 +219,16 @@ class Client(_core.Client, Executor):
             "its calls give streams of items, and not results; `submit_many` gives the stream of "
             "each call",
         )
-        rows = _rows(iterables)
+        rows, chunks = _rows(iterables), None
+        if chunksize > 1 and not isinstance(fn, _core.RustFunction):
+            from ._initializer import CHUNK, Call
+
+            fn = Call(_functions.unwrapped(fn), CHUNK, None, local=self.is_local)
+            rows = chunks = Chunks(rows, chunksize)
         if buffersize is None:
-            return Results(self._submit_rows(fn, rows, options), timeout)
-        return Results.windowed(
-            (self.call(fn, row, None, options, None) for row in rows), buffersize, timeout
-        )
+            return Results(self._submit_rows(fn, rows, options), timeout, None, chunks)
+        calls = (self.call(fn, row, None, options, None) for row in rows)
+        return Results.windowed(calls, max(buffersize // chunksize, 1), timeout, chunks)
 
     @overload
     def options(self, *, nout: None = None, **asked: Unpack[Asked]) -> View: ...

@@ -7,8 +7,8 @@ client, and no task, is another `ManyhandsError`.
     ManyhandsError
     ├── TaskError
     │   ├── RemoteError       raised something that cannot be rebuilt here, or failed in Rust
-    │   ├── ExecutorDied      its process ended under it            (also BrokenExecutor)
-    │   ├── WorkerLost        its machine was lost                  (also BrokenExecutor)
+    │   ├── ExecutorDied      its process ended under it            (also BrokenProcessPool)
+    │   ├── WorkerLost        its machine was lost                  (also BrokenProcessPool)
     │   ├── TaskCancelled     somebody cancelled it                 (also CancelledError)
     │   ├── TimeLimit         it ran past its ``time_limit``        (also TimeoutError)
     │   ├── DeadlinePassed    its ``deadline`` passed               (also TimeoutError)
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import linecache
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any
@@ -278,12 +279,26 @@ def _plain(type_: type[TaskError], *more: str) -> Callable[[Fields], TaskError]:
     return make
 
 
+def _broken(type_: type[TaskError], *more: str) -> Callable[[Fields], TaskError]:
+    make = _plain(type_, *more)
+
+    def broken(fields: Fields) -> TaskError:
+        # Who expects the error of `ProcessPoolExecutor` has imported it; we do without, as it takes
+        # long. Only then is this one a case of it.
+        process = sys.modules.get("concurrent.futures.process")
+        if process is not None and not issubclass(type_, process.BrokenProcessPool):
+            type_.__bases__ = (TaskError, process.BrokenProcessPool)
+        return make(fields)
+
+    return broken
+
+
 _TASK_ERRORS: dict[str, Callable[[Fields], BaseException]] = {
     "raised": _raised,
     "error": _remote,
     "panicked": _remote,
-    "died": _plain(ExecutorDied, "signal", "exit_code", "stderr"),
-    "worker_lost": _plain(WorkerLost),
+    "died": _broken(ExecutorDied, "signal", "exit_code", "stderr"),
+    "worker_lost": _broken(WorkerLost),
     "cancelled": _plain(TaskCancelled),
     "time_limit": _plain(TimeLimit, "limit"),
     "deadline": _plain(DeadlinePassed),

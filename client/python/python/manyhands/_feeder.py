@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GROUP_S = 0.01
 """Seconds that a group of items should take."""
+LEAST_S = 0.0003
+"""Seconds below which a group is not worth its way there and back."""
 GROUP_ITEMS = 10_000
 """Items in a group at most."""
 GROUP_BYTES = 4 << 20
@@ -167,6 +169,7 @@ class Run:
         self._call = call
         self._before = before
         self._item_s = 0.0
+        self._measured = 0
         self._result_bytes = 0
 
     def take_group(self, executors: int) -> list[Any]:
@@ -182,10 +185,16 @@ class Run:
     def _size(self, executors: int) -> int:
         if self._item_s == 0.0:
             return 1
-        size = min(int(GROUP_S / self._item_s), GROUP_ITEMS)
+        size = int(GROUP_S / self._item_s)
         if self.source.left is not None:
-            size = min(size, -(-self.source.left // (AHEAD * executors)))
-        return max(size, 1)
+            share = -(-self.source.left // (AHEAD * executors))
+            size = min(size, max(share, int(LEAST_S / self._item_s)))
+        return max(min(size, GROUP_ITEMS), 1)
+
+    def room(self, executors: int) -> int:
+        """How many groups may be under way. Before the first has come back, one per executor: those
+        after it are larger."""
+        return executors if self._item_s == 0.0 and not self.chunk else AHEAD * executors
 
     def submit(self, client: Client, group: list[Any]) -> Future[Any]:
         """Sends a group."""
@@ -197,8 +206,12 @@ class Run:
         seconds, self._result_bytes, results = value
         if isinstance(results, Failed):
             raise results.error()
-        item_s = max(seconds / max(len(results), 1), 1e-7)
-        self._item_s = (self._item_s + item_s) / 2 if self._item_s else item_s
+        # The last group counts as much as what is known from those before it, or more if it is
+        # larger: single items take longer than they do within a group.
+        count = max(len(results), 1)
+        before = min(self._measured, count)
+        self._measured = before + count
+        self._item_s = max((self._item_s * before + seconds) / self._measured, 1e-8)
         return results
 
     @property
@@ -391,7 +404,7 @@ class Feeder:
         return self._limit is not None and len(self._groups) >= self._limit
 
     def _has_room(self, run: Run) -> bool:
-        return self._limit is not None or run.under_way < AHEAD * self.executors
+        return self._limit is not None or run.under_way < run.room(self.executors)
 
     def _send_group(self, run: Run) -> list[_Told]:
         group = run.take_group(self.executors)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from . import _functions
+from . import _core, _functions, _shared
 from ._errors import RemoteError, RemoteTraceback
 
 if TYPE_CHECKING:
@@ -35,14 +35,17 @@ that was forgotten is set up again."""
 LARGE_ERROR = 16 << 10
 """Bytes of a pickled exception from which on it travels as a value."""
 
-PLAIN, ONE, MAP, STAR, EACH = range(5)
+PLAIN, ONE, MAP, STAR, EACH, CHUNK = range(6)
 """What a call does with what it is given: just that; one call, of which a large exception comes
-back as `Failed`; a call for each item, or each tuple of arguments, until one fails; or a call for
-each item, which tells what came of each."""
+back as `Failed`; a call for each item, or each tuple of arguments, until one fails; a call for each
+item, which tells what came of each; or a call for each tuple, and nothing but the results."""
 
 
 Parts = list[Any]
 """A pickle and the buffers that lie beside it."""
+
+Limit = tuple[bytes, int]
+"""The mark of a pool, and how many of its tasks an executor runs before another takes its place."""
 
 
 class Initializer:
@@ -52,8 +55,11 @@ class Initializer:
         self, call: Callable[..., object], arguments: tuple[Any, ...], client: Client
     ) -> None:
         self.token = os.urandom(16)
+        # Locks and shared memory last as long as who has made them keeps them.
+        self._kept = arguments
         buffers: list[pickle.PickleBuffer] = []
-        body = _pickled((call, arguments), self.token, buffers.append)
+        with _shared.passed_on(local=client.is_local):
+            body = _pickled((call, arguments), self.token, buffers.append)
         # Large arguments lie in the object store, and each executor maps them there.
         is_large = (
             len(body) + sum(buffer.raw().nbytes for buffer in buffers) > _functions.CODE_LIMIT
@@ -69,11 +75,24 @@ class Call:
     """A function as the tasks of a pool call it. It is pickled here and now, once."""
 
     def __init__(
-        self, function: Callable[..., Any], shape: int, setup: Initializer | None, *, local: bool
+        self,
+        function: Callable[..., Any],
+        shape: int,
+        setup: Initializer | None,
+        *,
+        local: bool,
+        limit: Limit | None = None,
     ) -> None:
         self.__name__ = self.__qualname__ = _functions.display_name(function)
-        self._function = _pickled(function, None if setup is None else setup.token)
+        try:
+            with _shared.passed_on(local=local):
+                self._function = _pickled(function, None if setup is None else setup.token)
+        except (TypeError, pickle.PicklingError) as error:
+            from ._codec import explain
+
+            raise explain(f"function {self.__name__}", function, error) from error
         self._shape = shape
+        self._limit = limit
         self._setup = None if setup is None else setup.setup
         # Proxies of a `multiprocessing.Manager` of this machine ask for it when they are unpickled.
         self._authkey = bytes(multiprocessing.process.current_process().authkey) if local else b""
@@ -82,7 +101,7 @@ class Call:
         raise RuntimeError("this is the function of a pool; only executors call it")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return arrived, (self._function, self._shape, self._setup, self._authkey)
+        return arrived, (self._function, self._shape, self._setup, self._authkey, self._limit)
 
 
 # What runs in executors.
@@ -117,24 +136,48 @@ _last: _State | None = None
 
 
 def arrived(
-    body: bytes, shape: int, setup: tuple[bytes, Parts | None, bool] | None, authkey: bytes
+    body: bytes,
+    shape: int,
+    setup: tuple[bytes, Parts | None, bool] | None,
+    authkey: bytes,
+    limit: Limit | None,
 ) -> Callable[..., Any]:
     """A `Call` when it is unpickled: a function that does what is to be done."""
     if authkey:
         process = multiprocessing.process.current_process()
         process.authkey = authkey  # Kept as what can only be pickled while a process is spawned.
     state = None if setup is None else _state(*setup)
-    function = pickle.loads(body)
-    run = _SHAPES[shape]
-    if state is None:
-        return run(function)
-    prepare, ready, is_placed = state.prepare, run(function), setup is not None and setup[1] is None
+    ready = _SHAPES[shape](pickle.loads(body))
+    if state is not None:
+        ready = _prepared(ready, state, is_placed=setup is not None and setup[1] is None)
+    return ready if limit is None else _counted(ready, *limit)
 
+
+def _prepared(ready: Callable[..., Any], state: _State, *, is_placed: bool) -> Callable[..., Any]:
     def prepared(*args: Any, **kwargs: Any) -> Any:
-        prepare(args[0] if is_placed else None)
+        state.prepare(args[0] if is_placed else None)
         return ready(*args[is_placed:], **kwargs)
 
     return prepared
+
+
+_ran: dict[bytes, int] = {}
+"""How many tasks of pools with a limit this executor has run; of the pool that ran last at the
+end."""
+
+
+def _counted(ready: Callable[..., Any], token: bytes, limit: int) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return ready(*args, **kwargs)
+        finally:
+            _ran[token] = _ran.pop(token, 0) + 1
+            if _ran[token] >= limit:
+                _core._retire()
+            if len(_ran) > STATES:
+                del _ran[next(iter(_ran))]
+
+    return counted
 
 
 def _state(token: bytes, parts: Parts | None, is_shared: bool) -> _State:
@@ -202,7 +245,14 @@ def _each(function: Callable[..., Any]) -> Callable[..., Any]:
     return over
 
 
-_SHAPES = {PLAIN: _plain, ONE: _one, MAP: _map, STAR: _star, EACH: _each}
+def _chunk(function: Callable[..., Any]) -> Callable[..., Any]:
+    def over(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+        return list(itertools.starmap(function, rows))
+
+    return over
+
+
+_SHAPES = {PLAIN: _plain, ONE: _one, MAP: _map, STAR: _star, EACH: _each, CHUNK: _chunk}
 
 
 def _rebuildable(write: Callable[[], bytes]) -> bytes:
@@ -280,12 +330,13 @@ def pickler(
     """A cloudpickle pickler whose functions share the namespaces of a pool."""
     from ._codec import Full
 
+    base: Any = _shared.adapted(Full)
     if token is None:
-        return Full(file, protocol=5, buffer_callback=beside)
+        return base(file, protocol=5, buffer_callback=beside)
 
     mark = token
 
-    class Pickler(Full):
+    class Pickler(base):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(file, protocol=5, buffer_callback=beside)
             self.globals_ref = _Namespaces(mark)

@@ -41,6 +41,14 @@ def begin() -> None:
         random.seed()
 
 
+def leave() -> None:
+    """Once in an executor that ends in good order, after its last task. Threads of queues of
+    `multiprocessing` hand over what tasks have put."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._run_finalizers()
+
+
 def load(name: str, code: list[Any]) -> tuple[Callable[..., Any], bool, bool, bool]:
     """Reads a function from its code, as `_functions` wrote it: the function, whether the function
     to be called comes as its first argument, whether its result is for another language, and

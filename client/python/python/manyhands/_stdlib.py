@@ -1,9 +1,10 @@
 """The names of the standard library that `python -m manyhands` makes mean manyhands.
 
 `multiprocessing.Pool`, ``multiprocessing.get_context().Pool``, `multiprocessing.pool.Pool` and
-`concurrent.futures.ProcessPoolExecutor`. All else stays what it is: processes, queues, locks and
-managers of `multiprocessing`, and thread pools. Who derives a class from one of these derives it
-from the original, on whose private parts it may rely.
+`concurrent.futures.ProcessPoolExecutor`. All else stays what it is: processes and managers of
+`multiprocessing`, and thread pools. Locks keep their names, so that executors of this machine can
+use them. Who derives a class from one of these derives it from the original, on whose private parts
+it may rely.
 
 All pools of a program share a cluster, so that one which is made in a loop costs no start.
 """
@@ -12,17 +13,19 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.process
+import itertools
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.pool
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _client
-from ._initializer import PLAIN, Initializer
+from . import _client, _shared
+from ._initializer import CHUNK, PLAIN, Call, Initializer
+from ._map import Chunks
 from .pool import Calls, Pool, Unended, check
 
 if TYPE_CHECKING:
@@ -52,7 +55,7 @@ class Cluster:
             size = self._workers or processes or os.cpu_count() or 1
             if self._started is None or not self._started.is_open or self._is_too_small(size):
                 # Pools of the one before go on with it; it ends with the program.
-                workers = None if self._is_remote else size
+                workers = None if self.is_remote else size
                 self._started = _client.Client(
                     self._address or "local", workers=workers, preload=self._preload
                 )
@@ -66,14 +69,15 @@ class Cluster:
             return asked
         if self._workers is not None:
             return min(asked, self._workers)
-        return None if self._is_remote and asked >= (os.cpu_count() or 1) else asked
+        return None if self.is_remote and asked >= (os.cpu_count() or 1) else asked
 
     @property
-    def _is_remote(self) -> bool:
+    def is_remote(self) -> bool:
+        """Whether it runs on other machines."""
         return self._address not in (None, "local")
 
     def _is_too_small(self, size: int) -> bool:
-        return not self._is_remote and self._workers is None and size > self._size
+        return not self.is_remote and self._workers is None and size > self._size
 
 
 class ProcessPool(Executor):
@@ -85,12 +89,13 @@ class ProcessPool(Executor):
         max_workers: int | None,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
+        tasks: int | None,
     ) -> None:
         self._client = cluster.client(cluster.processes(max_workers))
         self._setup = None
         if initializer is not None:
             self._setup = Initializer(initializer, initargs, self._client)
-        self._calls = Calls(self._setup, local=self._client.is_local)
+        self._calls = Calls(self._setup, local=self._client.is_local, tasks=tasks)
         self._pending = Unended()
         self._is_shut_down = False
 
@@ -99,7 +104,8 @@ class ProcessPool(Executor):
         if self._is_shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         before = () if self._setup is None else self._setup.placed
-        future: Future[T] = self._client.submit(self._calls.of(fn, PLAIN), *before, *args, **kwargs)
+        call = fn if isinstance(fn, Call) else self._calls.of(fn, PLAIN)
+        future: Future[T] = self._client.submit(call, *before, *args, **kwargs)
         self._pending.add(future)
         return future
 
@@ -111,10 +117,16 @@ class ProcessPool(Executor):
         chunksize: int = 1,
         **more: Any,
     ) -> Any:
-        """Results in the order of the items. `chunksize` is not needed."""
+        """Results in the order of the items, of which `chunksize` make one task."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        return super().map(fn, *iterables, timeout=timeout, **more)
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout, **more)
+        chunks = (chunk for (chunk,) in Chunks(zip(*iterables, strict=False), chunksize))
+        lists: Iterator[list[T]] = super().map(
+            self._calls.of(fn, CHUNK), chunks, timeout=timeout, **more
+        )
+        return itertools.chain.from_iterable(lists)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing more can be submitted. The cluster stays, for other pools of the program."""
@@ -194,8 +206,10 @@ def replace(cluster: Cluster) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         check(None, initializer, max_tasks_per_child)
-        return ProcessPool(cluster, max_workers, initializer, tuple(initargs))
+        return ProcessPool(cluster, max_workers, initializer, tuple(initargs), max_tasks_per_child)
 
+    if not cluster.is_remote:
+        _shared.keep_names()
     # Contexts make their pools by the name in the module; `multiprocessing.Pool` is a method of
     # one.
     multiprocessing.context.BaseContext.Pool = of_context  # type: ignore[method-assign, assignment]

@@ -8,9 +8,10 @@
 What is better here: functions need not be importable (lambdas, closures and those of a notebook
 travel), a worker that dies costs no result and hangs nobody, `chunksize` need not be given, and
 `terminate` ends the waiting of those who wait. What differs: executors are no children of this
-process, so that locks, queues and shared values of `multiprocessing` cannot be passed to them, as
-it is with its own ``spawn`` (those of a `multiprocessing.Manager` can); and large arguments and
-results are shared, so that arrays arrive read-only.
+process, so that locks, queues and shared values of `multiprocessing` reach them as they reach
+processes of its own ``spawn``: in `initargs`, on the same machine, and made by
+``get_context("spawn")`` (those of a `multiprocessing.Manager` can be passed anywhere); and large
+arguments and results are shared, so that arrays arrive read-only.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Pool:
     :param initializer: called with `initargs` in each executor before the first call of this pool
         that it runs. What it assigns to globals is seen by the functions of this pool. If it
         raises, so do the calls, and the next one tries again.
-    :param maxtasksperchild: accepted and checked; executors are not replaced.
+    :param maxtasksperchild: how many tasks of this pool (a task is a call, or a group of items) an
+        executor runs before a new one takes its place.
     :param context: accepted; how executors are started is not a matter of the pool.
     :param client: the cluster to use. Without it: that of the `Client` that there is, or that
         ``MANYHANDS_ADDRESS`` names, or else one on this machine that belongs to the pool.
@@ -79,14 +81,18 @@ class Pool:
         self._feeder = Feeder(
             self._client, min(processes, executors), limit, has_thread=not self._client._is_nested
         )
-        self._setup = None
-        if initializer is not None:
-            self._setup = Initializer(initializer, tuple(initargs), self._client)
-        self._calls = Calls(self._setup, local=self._client.is_local)
-        self._plain = Unended()
         self._finalizer = weakref.finalize(
             self, _end, self._feeder, self._client, self._owns_client
         )
+        self._setup = None
+        if initializer is not None:
+            try:
+                self._setup = Initializer(initializer, tuple(initargs), self._client)
+            except BaseException:
+                self._finalizer()
+                raise
+        self._calls = Calls(self._setup, local=self._client.is_local, tasks=maxtasksperchild)
+        self._plain = Unended()
         self._state = RUN
 
     def __repr__(self) -> str:
@@ -397,9 +403,10 @@ class Calls:
 
     LIMIT = 256
 
-    def __init__(self, setup: Initializer | None, *, local: bool) -> None:
+    def __init__(self, setup: Initializer | None, *, local: bool, tasks: int | None = None) -> None:
         self._setup = setup
         self._local = local
+        self._limit = None if tasks is None else (os.urandom(16), tasks)
         self._known: dict[tuple[int, int], tuple[weakref.ref[Any], Call]] = {}
 
     def of(self, function: Callable[..., Any], shape: int) -> Call:
@@ -409,7 +416,7 @@ class Calls:
         known = self._known.get(key)
         if known is not None and known[0]() is function:
             return known[1]
-        call = Call(function, shape, self._setup, local=self._local)
+        call = Call(function, shape, self._setup, local=self._local, limit=self._limit)
         if isinstance(function, (types.FunctionType, types.BuiltinFunctionType, type)):
             if len(self._known) >= self.LIMIT:
                 self._known.pop(next(iter(self._known)))
