@@ -13,14 +13,16 @@ from pathlib import Path
 import manyhands as mh
 import pytest
 from conftest import LIMIT_S, pass_gate
-from manyhands import Pool, _feeder, _initializer
-from manyhands._feeder import Feeder, Items, Run
-from manyhands.pool import Unended
+from manyhands import Pool, _feeder, _initializer, _shapes
+from manyhands._feeder import Feeder
+from manyhands._runs import Items, Run
+from manyhands._unended import Unended
 
 CONFORMANCE = Path(__file__).parent / "conformance"
 
 SHARED = None
 CALLS = 0
+LEAKED = b""
 
 
 @pytest.fixture
@@ -69,9 +71,9 @@ def a_lock():
 
 def leak(pages):
     """Keeps memory for ever; how much this process has of it, and which one it is."""
-    global SHARED
-    SHARED = (SHARED or b"") + b"x" * pages * 4096
-    return len(SHARED), os.getpid()
+    global LEAKED
+    LEAKED += b"x" * pages * 4096
+    return len(LEAKED), os.getpid()
 
 
 def put_shared(value):
@@ -143,24 +145,24 @@ def test_groups_of_what_is_large_are_small():
 
 def test_executors_are_replaced_after_so_many_tasks(client, capfd):
     with Pool(2, maxtasksperchild=1, client=client) as pool:
-        found = pool.map(leak, [2] * 12, chunksize=1)
-        assert [size for size, _ in found] == [2 * 4096] * 12
-        assert len({pid for _, pid in found}) == 12
+        found = pool.map(leak, [2] * 5, chunksize=1)
+        assert [size for size, _ in found] == [2 * 4096] * 5
+        assert len({pid for _, pid in found}) == 5
     with Pool(2, maxtasksperchild=3, client=client) as pool:
-        found = pool.map(leak, [1] * 24, chunksize=2)
+        found = pool.map(leak, [1] * 20, chunksize=2)
         assert max(size for size, _ in found) == 6 * 4096, "three groups of two"
         pids = [pid for _, pid in found]
         assert max(pids.count(pid) for pid in pids) == 6
         with pytest.raises(ValueError, match="seven"):
-            pool.map(fail_at_7, range(20), chunksize=1)
+            pool.map(fail_at_7, range(8), chunksize=1)
     assert capfd.readouterr() == ("", "")
 
 
 def test_no_attempt_is_lost_with_an_executor_that_is_replaced(client):
     view = client.options(crash_retries=0)
-    call = _initializer.Call(square, _initializer.ONE, None, local=False, limit=(b"mark", 1))
-    futures = [view.submit(call, n) for n in range(50)]
-    assert client.gather(futures, LIMIT_S) == [n * n for n in range(50)]
+    call = _initializer.Call(square, _shapes.ONE, None, local=False, limit=(b"mark", 1))
+    futures = [view.submit(call, n) for n in range(8)]
+    assert client.gather(futures, LIMIT_S) == [n * n for n in range(8)]
 
 
 def test_locks_queues_and_shared_memory_reach_executors_of_this_machine(local):
@@ -179,8 +181,8 @@ def test_locks_queues_and_shared_memory_reach_executors_of_this_machine(local):
 def test_what_tasks_put_into_a_queue_leaves_with_their_executor(local):
     queue = multiprocessing.get_context("spawn").Queue()
     with Pool(initializer=remember, initargs=(queue,), maxtasksperchild=1, client=local) as pool:
-        pool.map(put_shared, range(20), chunksize=1)
-        assert sorted(queue.get(timeout=LIMIT_S) for _ in range(20)) == list(range(20))
+        pool.map(put_shared, range(6), chunksize=1)
+        assert sorted(queue.get(timeout=LIMIT_S) for _ in range(6)) == list(range(6))
 
 
 def test_locks_that_cannot_reach_executors_are_refused_with_a_hint(local, remote):

@@ -146,7 +146,7 @@ fn faults(extent: &Extent, rng: &mut Rng) -> Faults {
     };
     // In a quarter of the seeds executors leave. Nothing is drawn for it, so that the others are as
     // they have been.
-    let leaves = if drawn.start_us % 4 == 0 { drawn.start_us as u32 * 16 } else { 0 };
+    let leaves = if drawn.start_us.is_multiple_of(4) { drawn.start_us as u32 * 16 } else { 0 };
     Faults { leaves, ..drawn }
 }
 

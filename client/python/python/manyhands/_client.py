@@ -221,7 +221,8 @@ class Client(_core.Client, Executor):
         )
         rows, chunks = _rows(iterables), None
         if chunksize > 1 and not isinstance(fn, _core.RustFunction):
-            from ._initializer import CHUNK, Call
+            from ._initializer import Call
+            from ._shapes import CHUNK
 
             fn = Call(_functions.unwrapped(fn), CHUNK, None, local=self.is_local)
             rows = chunks = Chunks(rows, chunksize)

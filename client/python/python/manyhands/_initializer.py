@@ -11,19 +11,18 @@ there, as it counts in a process that was forked when the pool was made.
 from __future__ import annotations
 
 import io
-import itertools
 import multiprocessing.process
 import os
 import pickle
 import sys
-import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from types import FunctionType
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from . import _core, _functions, _shared
-from ._errors import RemoteError, RemoteTraceback
+from ._shapes import SHAPES
 
 if TYPE_CHECKING:
     from ._core import Client
@@ -31,15 +30,6 @@ if TYPE_CHECKING:
 STATES = 16
 """Pools of which an executor remembers the namespaces and whether their initializer has run. One
 that was forgotten is set up again."""
-
-LARGE_ERROR = 16 << 10
-"""Bytes of a pickled exception from which on it travels as a value."""
-
-PLAIN, ONE, MAP, STAR, EACH, CHUNK = range(6)
-"""What a call does with what it is given: just that; one call, of which a large exception comes
-back as `Failed`; a call for each item, or each tuple of arguments, until one fails; a call for each
-item, which tells what came of each; or a call for each tuple, and nothing but the results."""
-
 
 Parts = list[Any]
 """A pickle and the buffers that lie beside it."""
@@ -104,6 +94,33 @@ class Call:
         return arrived, (self._function, self._shape, self._setup, self._authkey, self._limit)
 
 
+class Calls:
+    """Functions as they travel for this pool. A function is pickled once for each pool, if it is
+    one whose state nobody changes in between."""
+
+    LIMIT = 256
+
+    def __init__(self, setup: Initializer | None, *, local: bool, tasks: int | None = None) -> None:
+        self._setup = setup
+        self._local = local
+        self._limit = None if tasks is None else (os.urandom(16), tasks)
+        self._known: dict[tuple[int, int], tuple[weakref.ref[Any], Call]] = {}
+
+    def of(self, function: Callable[..., Any], shape: int) -> Call:
+        if not callable(function):
+            raise TypeError(f"{function!r} is not callable")
+        key = (id(function), shape)
+        known = self._known.get(key)
+        if known is not None and known[0]() is function:
+            return known[1]
+        call = Call(function, shape, self._setup, local=self._local, limit=self._limit)
+        if isinstance(function, (FunctionType, BuiltinFunctionType, type)):
+            if len(self._known) >= self.LIMIT:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = weakref.ref(function), call
+        return call
+
+
 # What runs in executors.
 
 
@@ -147,7 +164,7 @@ def arrived(
         process = multiprocessing.process.current_process()
         process.authkey = authkey  # Kept as what can only be pickled while a process is spawned.
     state = None if setup is None else _state(*setup)
-    ready = _SHAPES[shape](pickle.loads(body))
+    ready = SHAPES[shape](pickle.loads(body))
     if state is not None:
         ready = _prepared(ready, state, is_placed=setup is not None and setup[1] is None)
     return ready if limit is None else _counted(ready, *limit)
@@ -188,123 +205,6 @@ def _state(token: bytes, parts: Parts | None, is_shared: bool) -> _State:
     while len(_states) > STATES:
         _states.popitem(last=False)
     return state
-
-
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    return function
-
-
-def _one(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            failed = Failed(error)
-            if failed.is_large:
-                return failed
-            raise
-
-    return call
-
-
-def _all(mapper: Callable[..., Iterable[Any]], function: Callable[..., Any]) -> Callable[..., Any]:
-    def over(items: Iterable[Any]) -> tuple[float, int, list[Any] | Failed]:
-        began = time.perf_counter()
-        results: list[Any] | Failed
-        try:
-            results = list(mapper(function, items))
-            heavy = weight(results)
-        except Exception as error:
-            results, heavy = Failed(error), 0
-            if not results.is_large:
-                raise
-        return time.perf_counter() - began, heavy, results
-
-    return over
-
-
-def _map(function: Callable[..., Any]) -> Callable[..., Any]:
-    return _all(map, function)
-
-
-def _star(function: Callable[..., Any]) -> Callable[..., Any]:
-    return _all(itertools.starmap, function)
-
-
-def _each(function: Callable[..., Any]) -> Callable[..., Any]:
-    def over(items: Iterable[Any]) -> tuple[float, int, list[Any]]:
-        began = time.perf_counter()
-        results = []
-        for item in items:
-            try:
-                results.append(function(item))
-            except Exception as error:
-                results.append(Failed(error))
-        return time.perf_counter() - began, weight(results), results
-
-    return over
-
-
-def _chunk(function: Callable[..., Any]) -> Callable[..., Any]:
-    def over(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-        return list(itertools.starmap(function, rows))
-
-    return over
-
-
-_SHAPES = {PLAIN: _plain, ONE: _one, MAP: _map, STAR: _star, EACH: _each, CHUNK: _chunk}
-
-
-def _rebuildable(write: Callable[[], bytes]) -> bytes:
-    """The pickle of an exception, or nothing if it cannot be rebuilt from that."""
-    try:
-        body = write()
-        pickle.loads(body)
-    except Exception:
-        return b""
-    return body
-
-
-class Failed:
-    """What a call raised, as a result or among results."""
-
-    def __init__(self, error: BaseException) -> None:
-        import traceback
-
-        # The frame that has caught it says nothing to the user.
-        where = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        self.text = "".join(traceback.format_exception(type(error), error, where))
-        self.name = type(error).__qualname__
-        self.body = _rebuildable(lambda: _pickled(error, None))
-        if not self.body:
-            from ._codec import rewritten
-
-            self.body = _rebuildable(lambda: rewritten(error))
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it is too large to be raised in an executor and come back as what it is."""
-        return len(self.body) > LARGE_ERROR
-
-    def error(self) -> BaseException:
-        """The exception, or its text if it cannot be rebuilt here."""
-        try:
-            found = pickle.loads(self.body)
-        except Exception:
-            found = None
-        error: BaseException = RemoteError(f"it raised {self.name}")
-        if isinstance(found, BaseException):
-            error = found
-        error.__cause__ = RemoteTraceback(self.text)
-        return error
-
-
-def weight(values: list[Any]) -> int:
-    """About how many bytes one of these values has, by the first of them."""
-    if not values:
-        return 0
-    size = getattr(values[0], "nbytes", None)
-    return size if isinstance(size, int) else sys.getsizeof(values[0])
 
 
 # How functions of one pool come to share their globals.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ._errors import RemoteTraceback
 from ._feeder import outcome
-from ._initializer import Failed
+from ._shapes import Failed
 
 if TYPE_CHECKING:
     from ._core import Future

@@ -24,9 +24,11 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _client, _shared
-from ._initializer import CHUNK, PLAIN, Call, Initializer
+from ._initializer import Call, Calls, Initializer
 from ._map import Chunks
-from .pool import Calls, Pool, Unended, check
+from ._shapes import CHUNK, PLAIN
+from ._unended import Unended
+from .pool import Pool, check
 
 if TYPE_CHECKING:
     from ._client import Client

@@ -34,7 +34,8 @@ from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
 
 from . import _client
-from ._initializer import PLAIN, Call, Initializer
+from ._initializer import Call, Initializer
+from ._shapes import PLAIN
 from .pool import _executors
 
 if TYPE_CHECKING:

@@ -17,8 +17,6 @@ arguments and results are shared, so that arrays arrive read-only.
 from __future__ import annotations
 
 import os
-import threading
-import types
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,12 +26,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from . import _client
 from ._errors import TaskCancelled
 from ._feeder import Feeder
-from ._initializer import EACH, MAP, ONE, STAR, Call, Initializer
+from ._initializer import Call, Calls, Initializer
 from ._results import ApplyResult, AsyncResult, IMapIterator, MapResult, Ordered, Unordered, fail
+from ._shapes import EACH, MAP, ONE, STAR
+from ._unended import Unended
 
 if TYPE_CHECKING:
     from ._client import Client
-    from ._core import Future
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "MapResult", "Pool"]
 
@@ -350,75 +349,3 @@ def _end(feeder: Feeder, client: Client, owns_client: bool) -> None:
     feeder.stop(TaskCancelled("the pool was terminated"))
     if owns_client:
         client.close()
-
-
-class Unended:
-    """Calls that have begun and may not have ended. Threads may use it at one time.
-
-    About as many are kept as have not ended, however many there have been.
-    """
-
-    FEW = 64
-    """So many are kept before those that have ended are looked for."""
-
-    def __init__(self) -> None:
-        # What a finalizer begins, while this thread is in here, goes in as well.
-        self._lock = threading.RLock()
-        self._futures: set[Future[Any]] = set()
-        self._limit = self.FEW
-
-    def __len__(self) -> int:
-        return len(self._futures)
-
-    def add(self, future: Future[Any]) -> None:
-        """A call has begun."""
-        with self._lock:
-            self._futures.add(future)
-            if len(self._futures) <= self._limit:
-                return
-            known = list(self._futures)
-            # The others, meanwhile, leave the looking to this thread.
-            self._limit = 2 * len(known)
-        ended = [future for future in known if future.done()]
-        with self._lock:
-            self._futures.difference_update(ended)
-            self._limit = max(2 * len(self._futures), self.FEW)
-
-    def discard(self, future: Future[Any]) -> None:
-        """A call has ended."""
-        with self._lock:
-            self._futures.discard(future)
-
-    def take(self) -> list[Future[Any]]:
-        """All of them, and none are left."""
-        with self._lock:
-            taken = list(self._futures)
-            self._futures.clear()
-        return taken
-
-
-class Calls:
-    """Functions as they travel for this pool. A function is pickled once for each pool, if it is
-    one whose state nobody changes in between."""
-
-    LIMIT = 256
-
-    def __init__(self, setup: Initializer | None, *, local: bool, tasks: int | None = None) -> None:
-        self._setup = setup
-        self._local = local
-        self._limit = None if tasks is None else (os.urandom(16), tasks)
-        self._known: dict[tuple[int, int], tuple[weakref.ref[Any], Call]] = {}
-
-    def of(self, function: Callable[..., Any], shape: int) -> Call:
-        if not callable(function):
-            raise TypeError(f"{function!r} is not callable")
-        key = (id(function), shape)
-        known = self._known.get(key)
-        if known is not None and known[0]() is function:
-            return known[1]
-        call = Call(function, shape, self._setup, local=self._local, limit=self._limit)
-        if isinstance(function, (types.FunctionType, types.BuiltinFunctionType, type)):
-            if len(self._known) >= self.LIMIT:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = weakref.ref(function), call
-        return call
