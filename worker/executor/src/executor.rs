@@ -399,7 +399,7 @@ impl Executor {
         let ran = ran.saturating_sub(waited);
         let duration_us = u32::try_from(ran.as_micros()).unwrap_or(u32::MAX);
         let changed = function.is_none_or(|index| self.functions.ended(index, duration_us));
-        let quiet = next.is_some_and(|next| next.any && next.same_job);
+        let quiet = !self.leaves && next.is_some_and(|next| next.any && next.same_job);
         Took { duration_us, look: changed || !quiet || duration_us > LOOK_US }
     }
 
