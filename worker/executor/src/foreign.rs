@@ -34,6 +34,10 @@ pub trait Runtime: Sync {
     /// In the child, as soon as it exists.
     fn after_fork_in_child(&self) {}
 
+    /// In the template, once, when the first executors are forked and it has nothing to do: what makes
+    /// later ones ready sooner.
+    fn warm_up(&self) {}
+
     /// In the child, once, before its first task: standard output and error are the task's now.
     fn begin(&self) {}
 

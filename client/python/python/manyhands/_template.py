@@ -88,6 +88,15 @@ def _import(preload: list[str]) -> None:
             sys.exit(f"the preload {name} cannot be imported: {type(error).__name__}: {error}")
 
 
+def warm_up() -> None:
+    """Imports what executors have to import themselves before their first task, since the first of
+    them are not to wait for it: those that take their places are ready in milliseconds. Called by
+    the native module."""
+    from . import _errors, _initializer, _run  # noqa: F401
+
+    _freeze()
+
+
 def _freeze() -> None:
     """Leaves everything that is there out of garbage collection, which would write to its pages and
     so have each executor copy them."""

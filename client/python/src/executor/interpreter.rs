@@ -41,6 +41,15 @@ impl Runtime for Interpreter {
         unsafe { ffi::PyOS_AfterFork_Child() }
     }
 
+    fn warm_up(&self) {
+        Python::attach(|py| {
+            let template = py.import("manyhands._template");
+            if let Err(error) = template.and_then(|template| template.call_method0("warm_up")) {
+                error.print(py);
+            }
+        });
+    }
+
     fn begin(&self) {
         Python::attach(|py| {
             let begun = call::run_module(py).and_then(|run| run.call_method0("begin"));

@@ -99,7 +99,7 @@ fn whoever_has_no_secret_or_another_one_or_that_of_another_role_stays_outside() 
         wait_for_refusal(&cluster, "handshake");
 
         let error = refused_with(&cluster.for_workers);
-        assert!(error.contains("Worker") && error.contains("Client"), "{error}");
+        assert!(error.contains("is for a worker, and this is a client"), "{error}");
         // A worker with the other cluster's secret keeps trying, and says why it is not let in.
         let line = format!("manyhands://{}@{place}", other.token(Role::Worker));
         let worker = cluster.worker_at(cluster.client_machine(), 9, &line, &[]);

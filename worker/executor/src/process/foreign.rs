@@ -68,6 +68,10 @@ impl Forking for Foreign {
         self.runtime.after_fork_in_child();
     }
 
+    fn warm_up(&self) {
+        self.runtime.warm_up();
+    }
+
     fn become_executor(&self, inheritance: Inheritance, template: Pid) -> ! {
         executor::run(settle_in(inheritance, template))
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group};
@@ -16,6 +16,10 @@ use crate::control;
 
 /// Where the template keeps its socket. All descriptors above it are closed.
 const SOCKET: i32 = 3;
+
+/// So long nothing is asked of a template before it makes ready for what may come: the first
+/// executors are waited for.
+const CALM: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// How willingly the kernel kills executors when the machine is out of memory (0 to 1000): before
 /// the daemon, whose death costs more.
@@ -50,6 +54,9 @@ pub(super) trait Forking {
     fn in_parent(&self) {}
     /// Afterwards, in the child.
     fn in_child(&self) {}
+    /// In the template, once, when it has forked and nothing more is asked of it: what makes those
+    /// that it forks later ready sooner.
+    fn warm_up(&self) {}
     /// What the child is from then on.
     fn become_executor(&self, inheritance: Inheritance, template: Pid) -> ! {
         become_executor(inheritance, template)
@@ -71,6 +78,7 @@ pub(super) struct Template<F> {
     deaths: OwnedFd,
     executors: HashMap<i32, u32>,
     pids: HashMap<u32, Pid>,
+    is_warm: bool,
 }
 
 fn start() -> io::Result<Template<Linked>> {
@@ -103,7 +111,8 @@ impl<F: Forking> Template<F> {
         let worker = rustix::process::getppid()
             .and_then(|worker| rustix::process::pidfd_open(worker, PidfdFlags::empty()).ok());
         let (executors, pids) = (HashMap::new(), HashMap::new());
-        Ok(Template { forking, pid, socket, worker, deaths, executors, pids })
+        let is_warm = false;
+        Ok(Template { forking, pid, socket, worker, deaths, executors, pids, is_warm })
     }
 
     /// Forks executors until the worker is gone, and ends them all then.
@@ -114,7 +123,13 @@ impl<F: Forking> Template<F> {
                 PollFd::new(&self.deaths, PollFlags::IN),
                 PollFd::new(self.worker.as_ref().unwrap_or(&self.deaths), PollFlags::IN),
             ];
-            match poll(&mut sources, None) {
+            let is_cold = !self.is_warm && !self.executors.is_empty();
+            match poll(&mut sources, is_cold.then_some(&CALM)) {
+                Ok(0) => {
+                    self.is_warm = true;
+                    self.forking.warm_up();
+                    continue;
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return self.end(),
             }
