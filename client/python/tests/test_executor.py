@@ -83,6 +83,21 @@ def test_map_makes_one_task_of_a_chunk(client):
         client.map(lambda x: held, range(5), chunksize=2)
 
 
+def touch_or_fail(path):
+    if not path.exists():
+        path.touch()
+        raise ValueError("the first attempt")
+    return path.name
+
+
+def test_chunks_have_the_options_of_their_task(client, tmp_path):
+    persistent = mh.task(retries=2)(touch_or_fail)
+    names = ["a", "b"]
+    assert list(client.map(persistent, [tmp_path / n for n in names], chunksize=2)) == names
+    with pytest.raises(ValueError):
+        list(client.options(retries=0).map(persistent, [tmp_path / "c"], chunksize=2))
+
+
 def test_a_chunk_fails_as_a_whole(client):
     results = client.map(divmod, [1] * 6, [1, 1, 1, 0, 1, 1], chunksize=2)
     assert [next(results), next(results)] == [(1, 0), (1, 0)]

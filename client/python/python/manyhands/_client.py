@@ -223,7 +223,10 @@ class Client(_core.Client, Executor):
         if chunksize > 1 and not isinstance(fn, _core.RustFunction):
             from ._initializer import Call
             from ._shapes import CHUNK
+            from ._task import Task
 
+            if options is None and isinstance(fn, Task):
+                options = fn._options
             fn = Call(_functions.unwrapped(fn), CHUNK, None, local=self.is_local)
             rows = chunks = Chunks(rows, chunksize)
         if buffersize is None:
