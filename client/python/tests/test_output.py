@@ -242,6 +242,23 @@ def test_logging_in_tasks_is_set_up_as_in_the_program(script):
     assert lines == ["INFO of root: at info", "ERROR of terse: an error"]
 
 
+@pytest.mark.parametrize(
+    "formatter",
+    [
+        'logging.Formatter("%(message)s by %(who)s", defaults={"who": "me"})',
+        'logging.Formatter("no field", validate=False)',
+    ],
+)
+def test_a_format_that_needs_what_does_not_travel_is_left_out(script, formatter):
+    set_up = f"""
+logging.basicConfig(level=logging.INFO)
+logging.getLogger().handlers[0].setFormatter({formatter})
+"""
+    done = script(LOGS.replace("logging.basicConfig", set_up + "dict"))
+    lines = [line.partition("] ")[2] for line in done.stderr.splitlines()]
+    assert lines == ["at info", "an error"]
+
+
 def test_logging_in_tasks_is_that_of_python_where_the_program_has_set_up_none(script):
     done = script(LOGS.replace("logging.basicConfig", "dict"))
     lines = [line.partition("] ")[2] for line in done.stderr.splitlines()]

@@ -28,7 +28,7 @@ def described() -> dict[str, str]:
         stream = outputs.get(id(getattr(handler, "stream", handler)))
         if stream is not None:
             settings = {"stream": stream, "level": handler.level, "levels": _levels(logging)}
-            settings |= _format(logging, handler.formatter)
+            settings |= _format(logging, handler)
             return {VARIABLE: json.dumps(settings, sort_keys=True)}
     return {}
 
@@ -40,14 +40,24 @@ def _levels(logging: Any) -> dict[str, int]:
     return {"": root.level} | {name: level for name, level in named.items() if level}
 
 
-def _format(logging: Any, formatter: Any) -> dict[str, str | None]:
+def _format(logging: Any, handler: Any) -> dict[str, str | None]:
+    """How its formatter writes; as logging does by itself where that needs what does not travel:
+    fields of a filter's, or of a formatter of another class."""
+    formatter = handler.formatter
     style = getattr(formatter, "_style", None)
     styles = {logging.StrFormatStyle: "{", logging.StringTemplateStyle: "$"}
-    return {
+    made = {
         "format": getattr(formatter, "_fmt", None),
         "datefmt": getattr(formatter, "datefmt", None),
         "style": styles.get(type(style), "%"),
     }
+    try:
+        logging.Formatter(made["format"], made["datefmt"], made["style"]).format(
+            logging.makeLogRecord({})
+        )
+    except Exception:
+        return {"format": None, "datefmt": None, "style": "%"}
+    return made
 
 
 def set_up() -> None:
