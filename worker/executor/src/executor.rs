@@ -157,7 +157,7 @@ fn work(mut tasks: Tasks) -> ! {
             while let Some(run) = own(|executor| executor.in_place.pop_front()) {
                 clock = execute(&RunRef::of(&run), None, clock);
             }
-            exit = own(|executor| executor.exit);
+            (exit, leaves) = own(|executor| (executor.exit, executor.leaves));
         }
         match if leaves { Ok(None) } else { tasks.claim() } {
             Ok(Some(claim)) => {
@@ -187,11 +187,11 @@ fn work(mut tasks: Tasks) -> ! {
 /// Ends the process in good order. Destructors of the program's statics do not run: they belong to
 /// a `main` that this process never had.
 fn leave() -> ! {
-    let _ = std::io::stdout().flush();
     if let Some(foreign) = foreign::runtime() {
         foreign.settle();
         foreign.leave();
     }
+    flush();
     crate::process::exit(0)
 }
 
