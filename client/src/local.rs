@@ -195,7 +195,8 @@ impl Turning {
             let due = ticks.into_iter().flatten().min();
             // Rounded up: what is due must be due when the loop wakes for it.
             let limit = due.map(|due| due.since(self.clock.now()).div_ceil(1000));
-            self.worker.sleep(limit.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)));
+            // No longer than systems know for which a time of that call is 32 bits wide.
+            self.worker.sleep(limit.map(|ms| i32::try_from(ms).unwrap_or(i32::MAX).into()));
         }
         self.waker.awake_unread();
     }
