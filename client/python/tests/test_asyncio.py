@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import manyhands as mh
 import pytest
@@ -197,6 +198,38 @@ def test_a_block_that_is_cancelled_stops_what_runs(bell):
             await task
 
     run(main())
+
+
+class Ending(mh.Client):
+    """Says when its block is over."""
+
+    is_ending = False
+
+    def shutdown(self, *arguments, **keywords):
+        self.is_ending = True
+        super().shutdown(*arguments, **keywords)
+
+
+def test_a_block_that_is_cancelled_while_it_ends_stops_what_runs(bell):
+    client = Ending("local", workers=1)
+
+    async def block():
+        async with client:
+            client.submit(ring_and_wait, bell)
+            await asyncio.to_thread(bell.wait)
+
+    async def main():
+        # Waiting for what runs takes the only thread that it has.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        task = asyncio.create_task(block())
+        while not client.is_ending:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert not client.is_open
 
 
 def test_a_block_that_raises_waits_for_what_runs(gate, bell, tmp_path):

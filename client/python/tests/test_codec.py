@@ -351,6 +351,16 @@ class OddMade(ValueError):
         pass
 
 
+class OddProperty(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+        vars(self)["code"] = a
+
+    @property
+    def code(self):
+        return vars(self)["code"]
+
+
 @pytest.fixture
 def rewritten(monkeypatch):
     """What comes back of an exception. A library may have told `copyreg` how to pickle all."""
@@ -367,6 +377,8 @@ def test_exceptions_whose_arguments_are_not_those_of_init(rewritten):
     assert (str(read), read.name, read.path) == ("no x", "x", "y")
     read = rewritten(OddMade(code=7))
     assert (str(read), read.args, read.code) == ("code 7", ("code 7",), 7)
+    read = rewritten(OddProperty(1, 2))
+    assert (str(read), read.code) == ("1 and 2", 1)
 
 
 def test_exceptions_within_exceptions(rewritten):

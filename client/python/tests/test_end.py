@@ -203,7 +203,7 @@ def test_ctrl_c_ends_a_program_that_waits_for_a_dropped_client():
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ends\n"
-    for _ in range(LIMIT_S):
+    for _ in range(int(LIMIT_S)):
         # The first one may come before it waits, and then ends nothing but that `print`.
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -403,7 +403,8 @@ class Client(_core.Client, Executor):
         try:
             await asyncio.shield(exiting)
         except asyncio.CancelledError:
-            await run(None, self._interrupt)
+            # Not with the loop's executor, which may have a single thread.
+            threading.Thread(target=self._interrupt, name="manyhands-interrupt").start()
             await asyncio.wait([exiting])
             raise
 

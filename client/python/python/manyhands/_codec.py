@@ -133,7 +133,10 @@ def rebuild_exception(class_: type[BaseException], arguments: tuple[Any, ...]) -
 def restore_exception(exception: BaseException, state: dict[str, Any]) -> None:
     """Gives an exception the attributes that it had."""
     for name, value in state.items():
-        object.__setattr__(exception, name, value)
+        try:
+            object.__setattr__(exception, name, value)
+        except AttributeError:  # A property of its class stands before it.
+            vars(exception)[name] = value
 
 
 def rewritten(exception: BaseException) -> bytes:
