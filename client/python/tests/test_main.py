@@ -111,6 +111,47 @@ if __name__ == "__main__":
     print(counter.value, total.value)
 """
 
+NESTED = """
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Pool
+from multiprocessing.pool import Pool as SamePool
+
+class Runner:
+    kinds = SamePool, ProcessPoolExecutor
+
+    class Derived(SamePool):
+        pass
+
+    def run(self):
+        with Pool(2) as pool:
+            return pool.map(self.work, range(3))
+
+    def work(self, x):
+        return 2 * x
+
+    def kind(self, _):
+        with Pool(1) as pool, SamePool(1) as other:
+            assert isinstance(pool, SamePool) and type(other) is type(pool)
+            return type(pool).__module__
+
+def nested(n):
+    if n:
+        with ProcessPoolExecutor(2) as executor:
+            return sum(executor.map(nested, range(n)))
+    return 1
+
+def identity(x):
+    return x
+
+if __name__ == "__main__":
+    assert os.path.isabs(__file__)
+    with ProcessPoolExecutor(2) as executor:
+        assert executor.submit(identity, SamePool).result() is SamePool
+        print(Runner().run(), executor.submit(nested, 3).result())
+        print(*executor.map(Runner().kind, [0]))
+"""
+
 FAILS = """
 import multiprocessing
 
@@ -128,6 +169,7 @@ def run(tmp_path):
     """Runs `python -m manyhands` in a directory with the program."""
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "fails.py").write_text(FAILS)
+    (tmp_path / "nested.py").write_text(NESTED)
     (tmp_path / "locks.py").write_text(LOCKS)
 
     def run(*arguments):
@@ -151,6 +193,11 @@ def test_a_program_runs_unchanged(run, how):
 def test_executors_of_this_machine_share_locks(run):
     done = run("locks.py")
     assert (done.stdout, done.stderr) == ("10 40\n", "")
+
+
+def test_functions_that_use_the_names_travel(run):
+    done = run("nested.py")
+    assert (done.stdout, done.returncode) == ("[0, 2, 4] 4\nmanyhands.pool\n", 0), done.stderr
 
 
 def test_a_command_runs(run):

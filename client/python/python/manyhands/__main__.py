@@ -127,8 +127,9 @@ def _prepare_file(module: ModuleType, order: Order) -> CodeType:
     else:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
     sys.argv[:] = [order.what, *order.arguments]
+    path = os.path.abspath(path)
     try:
-        with io.open_code(os.path.abspath(path)) as file:
+        with io.open_code(path) as file:
             source = file.read()
     except OSError as error:
         print(f"python -m manyhands: can't open file {path!r}: {error.strerror}", file=sys.stderr)

@@ -155,12 +155,16 @@ class Name:
     def __getattribute__(self, name: str) -> Any:
         # `Pool.__init__` of a class that calls it means the original's, as all attributes do.
         get = object.__getattribute__
-        return (
-            get(self, name) if name == "__mro_entries__" else getattr(get(self, "_original"), name)
-        )
+        # It is no class to `types.new_class` either, which makes derived ones in executors.
+        is_own = name in ("__class__", "__mro_entries__", "__reduce_ex__")
+        return get(self, name) if is_own else getattr(get(self, "_original"), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _own(self, "_make")(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        # Functions of the program that use it travel by value, and executors find it by its name.
+        return named, (_own(self, "_original").__name__,)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         return (_own(self, "_original"),)
@@ -179,45 +183,61 @@ def _own(name: Name, attribute: str) -> Any:
     return object.__getattribute__(name, attribute)
 
 
+_cluster = Cluster(None, None, [])
+"""That of the pools that are made in this process. Within a task they are of its job."""
+
+
+def pool(
+    processes: int | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    maxtasksperchild: int | None = None,
+    context: object = None,
+) -> Pool:
+    """In place of `multiprocessing.Pool`."""
+    check(processes, initializer, maxtasksperchild)
+    processes = _cluster.processes(processes)
+    client = _cluster.client(processes)
+    return Pool(processes, initializer, initargs, maxtasksperchild, context, client)
+
+
+def _of_context(self: Any, *args: Any, **kwargs: Any) -> Pool:
+    return pool(*args, **kwargs)
+
+
+def _executor(
+    max_workers: int | None = None,
+    mp_context: object = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+    *,
+    max_tasks_per_child: int | None = None,
+) -> ProcessPool:
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    check(None, initializer, max_tasks_per_child)
+    return ProcessPool(_cluster, max_workers, initializer, tuple(initargs), max_tasks_per_child)
+
+
+_POOL = Name(multiprocessing.pool.Pool, Pool, pool)
+_EXECUTOR = Name(concurrent.futures.process.ProcessPoolExecutor, ProcessPool, _executor)
+
+
+def named(of: str) -> Any:
+    """What stands for the class of this name. It is pickled as a call of this."""
+    return {"Pool": _POOL, "ProcessPoolExecutor": _EXECUTOR}[of]
+
+
 def replace(cluster: Cluster) -> None:
     """Makes the names mean manyhands, in this process."""
-
-    def pool(
-        processes: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
-        maxtasksperchild: int | None = None,
-        context: object = None,
-    ) -> Pool:
-        check(processes, initializer, maxtasksperchild)
-        processes = cluster.processes(processes)
-        client = cluster.client(processes)
-        return Pool(processes, initializer, initargs, maxtasksperchild, context, client)
-
-    def of_context(self: Any, *args: Any, **kwargs: Any) -> Pool:
-        return pool(*args, **kwargs)
-
-    def executor(
-        max_workers: int | None = None,
-        mp_context: object = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-        *,
-        max_tasks_per_child: int | None = None,
-    ) -> ProcessPool:
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
-        check(None, initializer, max_tasks_per_child)
-        return ProcessPool(cluster, max_workers, initializer, tuple(initargs), max_tasks_per_child)
-
+    global _cluster
+    _cluster = cluster
     if not cluster.is_remote:
         _shared.keep_names()
     # Contexts make their pools by the name in the module; `multiprocessing.Pool` is a method of
     # one.
-    multiprocessing.context.BaseContext.Pool = of_context  # type: ignore[method-assign, assignment]
+    multiprocessing.context.BaseContext.Pool = _of_context  # type: ignore[method-assign, assignment]
     multiprocessing.Pool = pool  # type: ignore[assignment]
-    multiprocessing.pool.Pool = Name(multiprocessing.pool.Pool, Pool, pool)  # type: ignore[misc, assignment]
-    futures = concurrent.futures.process
-    name = Name(futures.ProcessPoolExecutor, ProcessPool, executor)
-    futures.ProcessPoolExecutor = name  # type: ignore[misc, assignment]
-    concurrent.futures.ProcessPoolExecutor = name  # type: ignore[misc, assignment]
+    multiprocessing.pool.Pool = _POOL  # type: ignore[misc, assignment]
+    concurrent.futures.process.ProcessPoolExecutor = _EXECUTOR  # type: ignore[misc, assignment]
+    concurrent.futures.ProcessPoolExecutor = _EXECUTOR  # type: ignore[misc, assignment]
