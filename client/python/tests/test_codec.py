@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import math
+import multiprocessing
 import pickle
 import random
 import struct
@@ -269,6 +270,22 @@ def test_a_closure_that_cannot_be_written_is_named():
     ]:
         with pytest.raises(TypeError, match=rf"the value: {part}: cannot pickle '_thread.lock'"):
             _core.encode(function)
+
+
+def test_what_of_a_class_cannot_be_written_is_named():
+    members = {"__module__": "__main__", "lock": threading.Lock(), "run": lambda self: None}
+    value = type("Local", (), members)()
+    with pytest.raises(TypeError, match=r"^the value: \.__self__ class Local\.lock: cannot pickle"):
+        _core.encode(value.run)
+
+
+def test_connections_are_refused():
+    ends = multiprocessing.Pipe(duplex=False)
+    for value, part in [(ends[0], "the value"), ({"ends": ends}, r"the value: \['ends'\]\[0\]")]:
+        with pytest.raises(TypeError, match=f"^{part}: a connection of multiprocessing reaches"):
+            _core.encode(value)
+    with pytest.raises(TypeError, match="closes over ends"):
+        _core.encode(lambda: ends)
 
 
 def test_a_pickler_that_has_failed_leaves_nothing_behind():

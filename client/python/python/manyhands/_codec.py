@@ -54,6 +54,8 @@ class Full(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is memoryview:
             return reduce_view(obj)
+        if type(obj).__name__ == "Connection":
+            refuse_connection(obj)
         if type(obj) is CodeType:
             make, parts = self.dispatch_table[CodeType](obj)
             return (_of_versions, (PYTHON, cloudpickle.__version__, make, parts))
@@ -64,6 +66,15 @@ class Full(cloudpickle.Pickler):  # type: ignore[misc]
             if isinstance(module, str):
                 travels_by_value(module)
         return super().reducer_override(obj)
+
+
+def refuse_connection(value: Any) -> None:
+    """Raises if it is a connection of `multiprocessing`: what it has is the number of an open file
+    of this process. Those that a pool passes on are pickled otherwise."""
+    from . import _shared
+
+    if type(value).__module__ == "multiprocessing.connection" and not _shared.is_passing_on():
+        raise TypeError(_shared.REFUSED_CONNECTION)
 
 
 def holds_code(body: bytes) -> bool:
@@ -250,6 +261,7 @@ def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(value, name):
                 yield f".{name}", getattr(value, name)
+    yield f" class {type(value).__qualname__}", type(value)
 
 
 def _short(key: Any) -> str:

@@ -22,6 +22,11 @@ _HINT = (
     '"spawn"), or under `python -m manyhands`; those of a multiprocessing.Manager() can be passed '
     "anywhere on this machine"
 )
+REFUSED_CONNECTION = (
+    "a connection of multiprocessing reaches executors only of this machine, and only in a pool's "
+    "functions and initargs, as Pipe(duplex=False) makes it; a queue of a "
+    "multiprocessing.Manager() can be passed anywhere on this machine"
+)
 _REFUSED = ("should only be shared between processes", "SemLock created in a fork context")
 
 
@@ -68,9 +73,14 @@ def passed_on(*, local: bool) -> Iterator[None]:
         context.set_spawning_popen(before)
 
 
+def is_passing_on() -> bool:
+    """Whether what is pickled now may contain them."""
+    return context.get_spawning_popen() is not None
+
+
 def adapted(pickler: type) -> type:
     """A class of picklers, with what `multiprocessing` adds to it while a process is spawned."""
-    if context.get_spawning_popen() is None:
+    if not is_passing_on():
         return pickler
     from multiprocessing import reduction
 

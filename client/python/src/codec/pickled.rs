@@ -214,6 +214,11 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyA
     if object.is_exact_instance_of::<PyMemoryView>() {
         return codec(py)?.getattr(intern!(py, "reduce_view"))?.call1((object,));
     }
+    if !has_module && object.get_type().name()? == "Connection" {
+        // As an object like any other it would be written as a number, which means another file
+        // where it is read.
+        codec(py)?.getattr(intern!(py, "refuse_connection"))?.call1((object,))?;
+    }
     Ok(py.NotImplemented().into_bound(py))
 }
 
