@@ -147,6 +147,24 @@ def test_delayed(client):
         mh.delayed(3)
 
 
+def test_a_node_is_neither_true_nor_false():
+    with pytest.raises(TypeError, match="whether <Lazy add> is true"):
+        assert add.lazy(1, 2)
+
+
+def test_a_number_of_parts_that_makes_no_sense_is_refused(client):
+    for make in (
+        lambda: mh.task(nout=0)(divmod),
+        lambda: add.options(nout=0),
+        lambda: mh.delayed(divmod, nout=-1),
+        lambda: client.options(nout=0),
+    ):
+        with pytest.raises(ValueError, match="nout must be at least 1"):
+            make()
+    with pytest.raises(AttributeError, match="`nout` has no 'map'"):
+        client.options(nout=2).map  # noqa: B018
+
+
 def test_a_graph_that_fails(client):
     broken = mh.delayed(operator.truediv)(1, 0)
     with pytest.raises(ZeroDivisionError):

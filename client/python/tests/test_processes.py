@@ -418,6 +418,9 @@ def test_several_results(one):
     wrong = one.options(nout=2).submit(lambda: (1, 2, 3))
     with pytest.raises(mh.TaskError, match="3 values and was asked for 2"):
         wrong[0].result(timeout=LIMIT_S)
+    wrong = one.options(nout=2).submit(lambda: 1)
+    with pytest.raises(mh.TaskError, match="one int and was asked for 2"):
+        wrong[1].result(timeout=LIMIT_S)
 
 
 @dataclasses.dataclass

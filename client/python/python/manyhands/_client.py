@@ -470,9 +470,18 @@ class Parts:
         self.client = client
         self.nout = nout
         self._options = options
+        _options.outputs(nout)
 
     def __repr__(self) -> str:
         return f"<{self.client!r} with {self._options!r} for {self.nout} values>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            raise AttributeError(
+                f"a client with `nout` has no {name!r}: a call gives several futures, and `submit` "
+                "and `lazy` make lists of them"
+            )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Future[Any]]:
         """As `Client.submit`: a future for each value."""

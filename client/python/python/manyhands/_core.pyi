@@ -252,6 +252,7 @@ class Lazy(Generic[T_co]):
         """This node, which runs when these have ended."""
 
     def _repr_svg_(self) -> str: ...
+    def __bool__(self) -> NoReturn: ...
 
 class Options:
     """What a task may ask for. Cannot be changed; `replace` makes another."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["Asked", "changed", "made"]
+__all__ = ["Asked", "changed", "made", "outputs"]
 
 
 class Asked(TypedDict, total=False):
@@ -48,3 +48,10 @@ def changed(options: _core.Options | None, asked: Asked) -> _core.Options | None
     if options is None or not asked:
         return options or made(asked)
     return options.replace(**asked)
+
+
+def outputs(nout: int | None) -> int | None:
+    """How many values a function returns, if it is said at all."""
+    if nout is not None and nout < 1:
+        raise ValueError(f"nout must be at least 1, and not {nout}")
+    return nout

@@ -35,7 +35,7 @@ class Task(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(self, function)
         self._options = options
-        self._nout = nout
+        self._nout = _options.outputs(nout)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__wrapped__(*args, **kwargs)
@@ -66,7 +66,7 @@ class Task(Generic[P, R]):
     def options(self, *, nout: int | None = None, **asked: Unpack[Asked]) -> Task[P, R]:
         """The same function with other options (`Client.options` lists them)."""
         options = _options.changed(self._options, asked)
-        return Task(self.__wrapped__, options, nout or self._nout)
+        return Task(self.__wrapped__, options, self._nout if nout is None else nout)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: the object comes first, as for any function."""
@@ -148,7 +148,7 @@ class Delayed(Generic[R]):
     def __init__(self, function: Callable[..., R], nout: int | None = None) -> None:
         functools.update_wrapper(self, _callable(function))
         self._function = function
-        self._nout = nout
+        self._nout = _options.outputs(nout)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Lazy[R]:
         function = for_graphs(self._function)

@@ -106,6 +106,14 @@ impl Lazy {
         codec::reduce_met(slf.as_any(), None)
     }
 
+    fn __bool__(&self) -> PyResult<bool> {
+        Err(PyTypeError::new_err(format!(
+            "whether {} is true is known only when it has run: ask its result, or decide within a \
+             task",
+            self.__repr__()
+        )))
+    }
+
     fn __repr__(&self) -> String {
         format!("<Lazy {}>", self.name)
     }

@@ -32,10 +32,13 @@ pub(super) fn hand_over(
         return write(returned, plain_result, &|| "the result".to_owned(), &mut give);
     }
     let py = returned.py();
-    let parts: Vec<Bound<'_, PyAny>> = returned
-        .try_iter()
-        .and_then(Iterator::collect)
-        .map_err(|error| failure::raised(py, error))?;
+    let Ok(items) = returned.try_iter() else {
+        let kind = returned.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
+        let message = format!("it returned one {kind} and was asked for {outputs} values (`nout`)");
+        return Err(FailureKind::Value { message });
+    };
+    let parts: Vec<Bound<'_, PyAny>> =
+        items.collect::<PyResult<_>>().map_err(|error| failure::raised(py, error))?;
     if parts.len() != outputs {
         let message = format!("it returned {} values and was asked for {outputs}", parts.len());
         return Err(FailureKind::Value { message });
