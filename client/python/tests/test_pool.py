@@ -192,6 +192,8 @@ def test_locks_that_cannot_reach_executors_are_refused_with_a_hint(local, remote
             Pool(initializer=remember, initargs=(lock,), client=client)
         with pytest.raises(RuntimeError, match=r"multiprocessing\.Manager\(\)"):
             Pool(client=client).map(functools.partial(remember, lock), [1])
+    with pytest.raises(RuntimeError, match=r"\[0\]\['lock'\]: Lock .*Manager\(\)"):
+        Pool(client=local).apply(str, [[{"lock": spawn.Lock()}]])
     with pytest.raises(TypeError, match="a connection of multiprocessing"):
         Pool(client=local).apply(str, spawn.Pipe(duplex=False))
     ends = spawn.Pipe()

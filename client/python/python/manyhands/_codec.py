@@ -160,9 +160,13 @@ def rewritten(exception: BaseException) -> bytes:
 
 def explain(what: str, value: Any, error: BaseException) -> BaseException:
     """The error to raise where `value` cannot be pickled: it names the part which is the reason."""
+    from . import _shared
+
     path, reason = _find(value, error)
     path = path.strip()
     text = str(reason) or type(reason).__name__
+    if _shared.is_refusal(reason):
+        text = f"{text} ({_shared.HINT})"
     message = f"{what}: {path}: {text}" if path else f"{what}: {text}"
     explained: BaseException
     if isinstance(reason, TypeError):
@@ -176,8 +180,12 @@ def explain(what: str, value: Any, error: BaseException) -> BaseException:
 
 def _find(value: Any, error: BaseException) -> tuple[str, BaseException]:
     """The path to the innermost part that cannot be pickled, and why it cannot."""
+    from . import _shared
+
     path, seen = "", {id(value)}
     while len(seen) <= DEPTH:
+        if _shared.is_refusal(error) and type(value).__module__.startswith("multiprocessing."):
+            break  # Its parts have reasons of their own.
         parts = [(step, part) for step, part in _parts(value) if id(part) not in seen]
         # The first half that cannot be pickled has it, again and again.
         while len(parts) > 1:

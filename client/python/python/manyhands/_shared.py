@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from multiprocessing import context
 from typing import Any
 
-_HINT = (
+HINT = (
     "locks, queues and shared values of multiprocessing reach executors only of this machine, only "
     "in a pool's functions and initargs, and only if they were made by multiprocessing.get_context("
     '"spawn"), or under `python -m manyhands`; those of a multiprocessing.Manager() can be passed '
@@ -66,11 +66,16 @@ def passed_on(*, local: bool) -> Iterator[None]:
             context.set_spawning_popen(_Spawned())  # type: ignore[arg-type]
         yield
     except RuntimeError as error:
-        if any(words in str(error) for words in _REFUSED):
-            raise RuntimeError(f"{error} ({_HINT})") from error
+        if is_refusal(error):
+            raise RuntimeError(f"{error} ({HINT})") from error
         raise
     finally:
         context.set_spawning_popen(before)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether it says that one of them cannot be pickled."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _REFUSED)
 
 
 def is_passing_on() -> bool:
