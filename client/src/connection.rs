@@ -123,6 +123,17 @@ pub trait Connection: Send + Sync {
         None
     }
 
+    /// After [`Connection::close`]: a store that exists only for this session needs to keep nothing
+    /// but these objects.
+    fn keep(&self, held: &dyn Fn(ObjectId) -> bool) {
+        let _ = held;
+    }
+
+    /// After [`Connection::keep`]: nor this one.
+    fn free(&self, object: ObjectId) {
+        let _ = object;
+    }
+
     /// Ends the session, and a cluster that exists only for it. Safe to call more than once.
     fn close(&self);
 }

@@ -144,6 +144,14 @@ impl Connection for Cluster {
         })
     }
 
+    fn keep(&self, held: &dyn Fn(ObjectId) -> bool) {
+        self.store.close(held);
+    }
+
+    fn free(&self, object: ObjectId) {
+        self.store.free(object);
+    }
+
     fn close(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.waker.wake();

@@ -298,7 +298,17 @@ impl Session {
 
     pub(crate) fn release(&self, key: Key) {
         let mut state = self.lock();
+        let ended = state.closed.is_some().then(|| state.object(key));
         let freed = state.release(key);
+        if let Some(object) = ended {
+            let held = state.is_held(object);
+            drop(state);
+            drop(freed);
+            if !held {
+                self.connection.free(object);
+            }
+            return;
+        }
         // A small result that is forgotten can wait for company; memory and running work cannot.
         let urgent = !matches!(freed, None | Some(ObjectState::Small { .. })) && !state.retired;
         if urgent || state.changes.len() >= IDLE_RELEASES {
@@ -402,10 +412,11 @@ impl Session {
         self.lock().retired = true;
     }
 
-    /// Ends the session.
+    /// Ends the session. What a handle is of, and is there, can be read still.
     pub(crate) fn shut_down(&self) {
         self.connection.close();
         self.end("the client was shut down");
+        self.connection.keep(&|object| self.lock().is_held(object));
         self.printer.finish();
     }
 }

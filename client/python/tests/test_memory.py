@@ -34,6 +34,32 @@ def test_an_array_put_once_is_read_by_100_tasks_without_a_copy(client):
     assert private["the last reference dropped"] - private[started] < 32 * MIB
 
 
+@pytest.mark.parametrize("end", ["shutdown", "close"])
+def test_a_client_that_is_closed_keeps_only_what_futures_and_views_hold(script, end):
+    done = script(f"""
+import manyhands as mh, numpy
+
+def shared():
+    for line in open("/proc/self/smaps_rollup"):
+        if line.startswith("Pss_Shmem"):
+            return int(line.split()[1]) >> 10
+
+client = mh.Client("local", workers=1)
+first, second, third = [client.put(numpy.full(1 << 22, n)) for n in range(3)]
+view = first.result()
+del first, third
+client.{end}()
+print(shared() // 32)
+value = second.result()[:10].copy()
+print(value[0], view[-1])
+del second
+print(shared() // 32)
+del view
+print(shared() // 32)
+""")
+    assert done.stdout.split() == ["2", "1", "0", "1", "0"]
+
+
 def test_a_view_keeps_what_it_looks_at(client):
     future = client.put(numpy.full(MIB, 5, dtype=numpy.int64))
     view = future.result()[10:20]

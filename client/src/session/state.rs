@@ -271,6 +271,12 @@ impl State {
         self.jobs.get(key.job)?.table.get(key.seq, key.index)
     }
 
+    /// Whether there is a handle to an object.
+    pub(super) fn is_held(&mut self, object: ObjectId) -> bool {
+        let key = self.key(object);
+        key.and_then(|key| self.slot(key)).is_some_and(|slot| slot.handles > 0)
+    }
+
     /// The key of an object, if somebody has a handle to it or had one.
     pub(super) fn key(&self, object: ObjectId) -> Option<Key> {
         let ObjectId { task: TaskId { job, lane, seq }, index } = object;

@@ -367,6 +367,14 @@ impl Store {
         dropped
     }
 
+    /// Nothing will be stored any more: forgets the objects that are not `held`, gives what is free
+    /// back to the system, and from now on whatever becomes free.
+    pub fn close(&self, held: impl Fn(ObjectId) -> bool) {
+        self.index.retain(|object, _| held(*object));
+        self.memory.close();
+        self.disk.iter().for_each(|disk| disk.close());
+    }
+
     fn lease(&self, writer: Writer, size: u64) -> Result<Lease, StoreError> {
         self.memory.lease(writer.0, size).map_err(|no_room| match no_room {
             NoRoom::Full { needed, used, limit } => StoreError::Full { needed, used, limit },

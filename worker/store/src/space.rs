@@ -40,6 +40,8 @@ struct State {
     used: u64,
     mapped: u64,
     peak: u64,
+    /// Nothing is kept any more.
+    closed: bool,
 }
 
 /// How full a space is, in bytes.
@@ -156,6 +158,16 @@ impl Space {
         let mut state = self.lock();
         state.used -= range.len;
         state.free.give(range.segment.number, range.offset, range.len, writer);
+        if state.closed {
+            self.punch_kept(&mut state, u64::MAX);
+        }
+    }
+
+    /// Gives what is kept back to the system, and from now on whatever becomes free.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.punch_kept(&mut state, u64::MAX);
     }
 
     /// Gives back to the system what has been free since before the last call. Returns the segments

@@ -153,6 +153,28 @@ fn churn(store: &Arc<Store>, thread: u64) {
     }
 }
 
+#[test]
+fn a_closed_store_gives_back_all_that_nobody_holds() {
+    const SIZE: u64 = 1 << 20;
+    let store = Store::new(StoreConfig::default()).unwrap();
+    let bytes = vec![5; SIZE as usize];
+    for seq in 0..4 {
+        store.put(object(seq), Codec::RAW, &bytes).unwrap();
+    }
+    let view = store.get(object(1)).unwrap().unwrap();
+    store.free(object(0));
+    store.close(|held| held == object(2));
+    let stats = store.stats();
+    assert_eq!((stats.objects, stats.used, stats.free_kept), (1, 2 * SIZE, 0));
+    assert_eq!(view.bytes, bytes);
+    assert_eq!(store.get(object(2)).unwrap().unwrap().bytes, bytes);
+
+    drop(view);
+    store.free(object(2));
+    let stats = store.stats();
+    assert_eq!((stats.used, stats.free_kept), (0, 0), "what is let go of later, too");
+}
+
 const FULL_DISK: &str = "MANYHANDS_TEST_FULL_DISK";
 
 /// The disk is full after 8 MiB: the test runs itself again in a shell that limits the size of
