@@ -144,3 +144,14 @@ def test_where_a_stream_is_no_answer_it_is_refused(client):
     assert [list(stream) for stream in client.submit_many(count, [1, 2])] == [[0], [0, 1]]
     # A function over a generator function is none.
     assert list(client.map(functools.wraps(count)(lambda n: n), [1, 2])) == [1, 2]
+
+
+def test_a_stream_as_an_argument_says_what_to_do(client):
+    stream = client.submit(numbers_for_an_argument, 3)
+    with pytest.raises(TypeError, match=r"argument 1 of sum: a stream .*list\(stream\)"):
+        client.submit(sum, stream)
+    assert client.submit(sum, list(stream)).result() == 3
+
+
+def numbers_for_an_argument(n):
+    yield from range(n)

@@ -225,6 +225,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"[{number}]", item
     elif isinstance(value, FunctionType):
         yield from _function_parts(value)
+    elif type(value).__module__ == "manyhands._stream":
+        # It says itself what to do.
+        return
     elif isinstance(value, type):
         yield from ((f".{name}", item) for name, item in vars(value).items() if name[:2] != "__")
     else:

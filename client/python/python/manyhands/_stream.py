@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from ._futures import call_on_loop, wait_in_task
 
@@ -56,6 +56,12 @@ class Stream(Iterator[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Stream of {self._end.name}, {self._given} items taken>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a stream cannot be an argument or a result, since its items are taken here: take them "
+            "first, as by `list(stream)`, and pass those; or call the generator within the task"
+        )
 
     def __iter__(self) -> Self:
         return self
