@@ -246,6 +246,11 @@ impl Client {
         self.session.drain_job(self.job, deadline)
     }
 
+    /// How many tasks of what this client has submitted have not ended, as far as is known here.
+    pub fn unended(&self) -> usize {
+        self.session.unended(self.job)
+    }
+
     /// Stops the tasks of these.
     pub fn cancel_objects(&self, objects: &[&Object], reason: &str) -> Result<(), Error> {
         let tasks: Vec<TaskId> = objects.iter().map(|object| object.id().task).collect();

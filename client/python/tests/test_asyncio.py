@@ -70,21 +70,57 @@ def test_run_in_executor(client):
     assert run(main()) == 32
 
 
-def test_an_await_that_is_cancelled_cancels_nothing_but_wrap_future_does(client, gate):
+async def awaited(future):
+    return await future
+
+
+async def first_of(results):
+    return await anext(results)
+
+
+@pytest.mark.parametrize("wait", [awaited, asyncio.wrap_future])
+def test_an_await_that_is_cancelled_cancels_the_task(client, gate, wait):
     async def main():
         future = client.submit(pass_gate, gate, 1)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(future_of(future), 0.01)
-        assert not future.done()
-        wrapped = asyncio.wrap_future(future)
-        wrapped.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await wrapped
-        await asyncio.sleep(0)
+            await asyncio.wait_for(wait(future), 0.01)
+        await asyncio.to_thread(mh.wait, [future], LIMIT_S)
         assert future.cancelled()
 
-    async def future_of(future):
-        return await future
+    run(main())
+
+
+def test_a_shielded_await_that_is_cancelled_cancels_nothing(client, gate):
+    async def main():
+        future = client.submit(pass_gate, gate, 1)
+        waiting = asyncio.ensure_future(awaited(future))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 0.01)
+        gate.open()
+        assert await waiting == 1
+
+    run(main())
+
+
+def test_gather_async_that_is_cancelled_cancels_all(client, gate):
+    async def main():
+        futures = [client.submit(pass_gate, gate, n) for n in range(3)]
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(mh.gather_async(futures), 0.01)
+        await asyncio.to_thread(mh.wait, futures, LIMIT_S)
+        assert all(future.cancelled() for future in futures)
+
+    run(main())
+
+
+def test_a_map_whose_async_for_is_cancelled_is_closed(client, gate):
+    async def main():
+        results = client.map(pass_gate, [gate] * 3)
+        futures = list(results._futures)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(first_of(results), 0.01)
+        await asyncio.to_thread(mh.wait, futures, LIMIT_S)
+        assert all(future.cancelled() for future in futures) and len(results) == 0
 
     run(main())
 

@@ -37,18 +37,33 @@ client.submit(print, "from a task")
     assert done.stdout.endswith("] from a task\n")
 
 
-def test_a_program_that_fails_does_not_wait(script):
-    done = script(
-        """
+@pytest.mark.parametrize("ends", ['raise SystemError("over")', 'sys.exit("over")'])
+def test_what_was_submitted_runs_though_the_program_fails(script, tmp_path, ends):
+    program = f"""
 import manyhands as mh
-import threading
+import sys
+from pathlib import Path
 client = mh.Client(workers=1)
-client.submit(lambda: threading.Event().wait())
-raise SystemError("over")
-""",
-        expect=1,
-    )
-    assert "SystemError: over" in done.stderr
+for n in range(5):
+    client.submit(Path.touch, Path(sys.argv[1]) / f"{{n}}.done")
+{ends}
+"""
+    assert "over" in script(program, str(tmp_path), expect=1).stderr
+    assert len(list(tmp_path.glob("*.done"))) == 5
+
+
+def test_at_a_prompt_what_was_submitted_runs_after_ctrl_c(script, tmp_path):
+    program = """
+import manyhands as mh
+import sys
+from pathlib import Path
+sys.ps1, sys.last_type = ">>> ", KeyboardInterrupt
+mh.Client(workers=1).submit(Path.touch, Path(sys.argv[1]) / "kept.done")
+client = mh.Client(workers=1)
+client.submit(Path.touch, Path(sys.argv[1]) / "done")
+"""
+    script(program, str(tmp_path))
+    assert {path.name for path in tmp_path.glob("*done")} == {"done", "kept.done"}
 
 
 def test_a_program_without_a_client(script):
@@ -71,6 +86,7 @@ future.result()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LIMIT_S)
     assert "KeyboardInterrupt" in errors
+    assert "stopped by Ctrl-C: 1 task had not ended" in errors
     assert process.returncode != 0
 
 
@@ -175,9 +191,9 @@ def test_a_program_ends_after_what_its_dropped_clients_have_submitted(script):
     assert done.stdout.endswith("] from a task\n")
 
 
-def test_a_program_that_fails_does_not_wait_for_dropped_clients(script):
-    done = script(DROPS + 'main(wait)\nraise SystemError("over")', expect=1)
-    assert "SystemError: over" in done.stderr
+def test_a_program_that_fails_ends_after_what_its_dropped_clients_have_submitted(script):
+    done = script(DROPS + 'main(print, "from a task")\nraise SystemError("over")', expect=1)
+    assert "SystemError: over" in done.stderr and done.stdout.endswith("] from a task\n")
 
 
 def test_a_fork_does_not_wait_for_the_dropped_clients_of_its_parent(script):

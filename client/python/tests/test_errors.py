@@ -211,3 +211,19 @@ def test_an_exception_of_a_task_within_a_task(client):
     with pytest.raises(RuntimeError, match="could not") as caught:
         client.submit(outer).result(LIMIT_S)
     assert "KeyError: 'missing'" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error", "says"),
+    [
+        ((4,), {}, TypeError, "workers=4"),
+        ((0,), {}, TypeError, "workers=0"),
+        ((), {"max_workers": 2}, TypeError, "workers=2"),
+        ((), {"foo": 2}, TypeError, "foo"),
+        ((), {"workers": "2"}, TypeError, "workers is a number"),
+        ((), {"workers": 0}, ValueError, "at least 1"),
+    ],
+)
+def test_a_client_says_what_its_arguments_should_be(arguments, keywords, error, says):
+    with pytest.raises(error, match=says):
+        mh.Client(*arguments, **keywords)

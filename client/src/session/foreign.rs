@@ -131,6 +131,11 @@ impl Session {
         Ok(self.wait(&unended, unended.len(), deadline)? == unended.len())
     }
 
+    /// How many tasks of a job have not ended, as far as is known here.
+    pub(crate) fn unended(&self, job: u32) -> usize {
+        self.lock().jobs.get(job).map_or(0, |job| job.table.unended().len())
+    }
+
     /// Stops all that has not ended.
     pub(crate) fn cancel_job(&self, job: u32, reason: String) -> Result<(), Error> {
         let mut state = self.lock();

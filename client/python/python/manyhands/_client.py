@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, Self, TypeVar, Unpack, overload
 
 from . import _code, _core, _environment, _functions, _options
 from ._errors import ManyhandsError, SessionClosed
@@ -105,7 +105,9 @@ class Client(_core.Client, Executor):
         py_modules: Sequence[object] = (),
         requirements: Sequence[str] = (),
         name: str | None = None,
+        **unknown: Never,
     ) -> None:
+        _check_settings(address, workers, unknown)
         if self._become_current(unless=address is not None):
             _warn_of_ignored(
                 *(("workers", workers), ("memory", memory), ("spill_dir", spill_dir)),
@@ -131,7 +133,7 @@ class Client(_core.Client, Executor):
         else:
             _functions.use_local(environment["path"])
             self._open_local(
-                slots=_checked_workers(workers),
+                slots=workers,
                 store_limit=memory,
                 spill_dir=None if spill_dir is None else os.fspath(spill_dir),
                 resources=dict(resources or {}),
@@ -590,10 +592,22 @@ def _rows(iterables: tuple[Iterable[Any], ...]) -> Iterable[tuple[Any, ...]]:
     return zip(*iterables, strict=False)
 
 
-def _checked_workers(workers: int | None) -> int | None:
-    if workers is not None and workers < 1:
+def _check_settings(address: object, workers: object, unknown: Mapping[str, object]) -> None:
+    if "max_workers" in unknown:
+        raise TypeError(f"a client has no max_workers: write workers={unknown['max_workers']!r}")
+    if unknown:
+        raise TypeError(f"a client has no {next(iter(unknown))!r}")
+    if isinstance(address, int):
+        raise TypeError(
+            f"the first argument is the address of a cluster: for executors on this machine write "
+            f"workers={address!r}"
+        )
+    if workers is None:
+        return
+    if not isinstance(workers, int):
+        raise TypeError(f"workers is a number, not {workers!r}")
+    if workers < 1:
         raise ValueError("workers must be at least 1")
-    return workers
 
 
 def _refuse_local_settings(*given: object) -> None:
@@ -640,10 +654,12 @@ def _end_dropped(client: Client, ended: _thread.LockType) -> None:
 @atexit.register
 def _end_all() -> None:
     """At the end of the program: what was submitted still runs, as with the executors of the
-    standard library, unless the program ends by an error, or Ctrl-C."""
+    standard library, and after an exception too. Only Ctrl-C ends it at once."""
     made = [client for reference in list(_made) if (client := reference()) is not None]
     try:
-        if getattr(sys, "last_type", None) is None:
+        if _is_interrupted():
+            _tell_of_stopped([*made, *_dropped])
+        else:
             for client in made:
                 if client._begin_end():
                     _end_unattended(client)
@@ -652,6 +668,27 @@ def _end_all() -> None:
         for client in [*made, *_dropped]:
             client.close()
         _join_dropped()
+
+
+def _is_interrupted() -> bool:
+    """Whether the program ends by an uncaught `KeyboardInterrupt`. At a prompt `sys.last_type` is
+    of something that was long ago."""
+    last = getattr(sys, "last_type", None)
+    return (
+        not hasattr(sys, "ps1") and isinstance(last, type) and issubclass(last, KeyboardInterrupt)
+    )
+
+
+def _tell_of_stopped(clients: Iterable[Client]) -> None:
+    count = sum(
+        client._unended() for client in clients if client.is_open and client._pid == os.getpid()
+    )
+    if count:
+        import logging
+
+        logging.getLogger("manyhands").warning(
+            "stopped by Ctrl-C: %d task%s had not ended", count, "" if count == 1 else "s"
+        )
 
 
 def _join_dropped() -> None:

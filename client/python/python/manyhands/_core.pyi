@@ -112,6 +112,7 @@ class Client:
     def drain(self, timeout: float | None = None) -> bool:
         """Waits until all that this client has submitted has ended. False when the time is over."""
 
+    def _unended(self) -> int: ...
     def explain(self, future: Future[Any]) -> tuple[str, str]:
         """The state of the future's task, and the reason in words."""
 

@@ -279,7 +279,8 @@ def add_done_callback(future: _F, call: _Call) -> None:
 
 
 def wait_async(future: Future[T]) -> Generator[Any, None, T]:
-    """`await future`, of one that has not ended. An await that is cancelled cancels nothing."""
+    """`await future`, of one that has not ended. An await that is cancelled cancels the task, as
+    with the futures of asyncio; `asyncio.shield` keeps it."""
     loop = _running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
@@ -288,7 +289,11 @@ def wait_async(future: Future[T]) -> Generator[Any, None, T]:
             waiter.set_result(None)
 
     if _register(future, _OnLoop(loop, wake)):
-        yield from waiter
+        try:
+            yield from waiter
+        except BaseException:
+            future.cancel()
+            raise
     return future.result()
 
 
@@ -549,7 +554,10 @@ def gather(futures: Iterable[Future[T]], timeout: float | None = None) -> list[T
 
 
 async def gather_async(futures: Iterable[Future[T]]) -> list[T]:
-    """As `gather`, awaited. One wake-up of the event loop serves many futures."""
+    """As `gather`, awaited. One wake-up of the event loop serves many futures.
+
+    If it is cancelled, so are the futures, as with `asyncio.gather`.
+    """
     listed = list(futures)
     loop = _running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
@@ -565,5 +573,10 @@ async def gather_async(futures: Iterable[Future[T]]) -> list[T]:
         # No end is counted before this loop is left: it has the event loop for itself.
         pending += _register(future, _OnLoop(loop, ended))
     if pending:
-        await waiter
+        try:
+            await waiter
+        except BaseException:
+            for future in listed:
+                future.cancel()
+            raise
     return gather(listed)

@@ -106,6 +106,9 @@ class Results(Iterator[T], Generic[T]):
                 except TimeoutError:
                     self.close()
                     raise TimeoutError from None
+                except BaseException:
+                    self.close()
+                    raise
             self._together = 1
         try:
             return next(self)
