@@ -28,6 +28,9 @@ def test_settings_are_checked():
         {"variables": {"A": 1}},
         {"preload": "numpy"},
         {"py_modules": [3]},
+        {"py_modules": "./mods"},
+        {"requirements": "six"},
+        {"requirements": [3]},
     ):
         with pytest.raises(TypeError):
             _environment.describe(**wrong)
@@ -40,11 +43,79 @@ def test_settings_are_checked():
             _environment.describe(**wrong)
 
 
+def required(*lines, remote=False):
+    return _environment.describe(requirements=list(lines), remote=remote)["requirements"]
+
+
 def test_requirements_come_from_a_list_or_a_file(tmp_path):
     file = tmp_path / "requirements.txt"
-    file.write_text("# what it needs\nnumpy>=1  # arrays\n\npandas\n")
-    assert _environment.describe(requirements=file)["requirements"] == ["numpy>=1", "pandas"]
-    assert _environment.describe(requirements=["numpy"])["requirements"] == ["numpy"]
+    file.write_text("# what it needs\nnumpy>=1  # arrays\n\npandas\n-r more/of.txt\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "of.txt").write_text("six \\\n  ; python_version > '3'\n--pre\n")
+    found = ["numpy>=1", "pandas", "six    ; python_version > '3'", "--pre"]
+    for given in (file, str(file), [f"-r {file}"], [f"--requirement={file}"]):
+        assert _environment.describe(requirements=given, remote=True)["requirements"] == found
+    assert required(
+        "numpy", "a[b]>1 ; python_version>'3'", "x @ git+https://h/x@1", remote=True
+    ) == [
+        "numpy",
+        "a[b]>1 ; python_version>'3'",
+        "x @ git+https://h/x@1",
+    ]
+
+
+def test_what_is_required_of_this_machine_has_its_place_and_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = package(tmp_path, "proj")
+    (tmp_path / "a b.whl").write_bytes(b"wheel")
+    [line] = required("./proj")
+    assert line.startswith(f"{made}  # content ")
+    mark = line.rpartition(" ")[2]
+    for written, told in (
+        ("./proj[all] ; python_version > '3'", f"{made}[all] ; python_version > '3'"),
+        ("file:proj", made.as_uri()),
+        (f"p @ {made.as_uri()}", f"p @ {made.as_uri()}"),
+    ):
+        assert required(written) == [f"{told}  # content {mark}"]
+    [wheel] = required("a b.whl")
+    assert wheel.startswith(f"{tmp_path}/a b.whl  # content ")
+    # What building it makes changes nothing, and what it is made of does.
+    for name in ("build", "dist", "proj.egg-info", ".git"):
+        package(made, name)
+    (made / "env").mkdir()
+    (made / "env" / "pyvenv.cfg").touch()
+    assert required("./proj") == [line]
+    (made / "data.txt").rename(made / "other.txt")
+    assert required("./proj") != [line]
+
+
+def test_requirements_that_cannot_be_met_are_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    package(tmp_path, "proj")
+    (tmp_path / "round.txt").write_text("-r round.txt\n")
+    for line, words in (
+        ("./nothing", "there is no"),
+        ("no.whl", "there is no"),
+        ("-r nothing.txt", "cannot be read"),
+        ("-r", "in the same string"),
+        ("-r round.txt", "includes itself"),
+        ("-e ./proj", "without -e"),
+        ("--editable=./proj", "without -e"),
+        ("-c limits.txt", "constraints"),
+        ("--find-links ./proj", "not absolute"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            required(line)
+    with pytest.raises(ValueError, match="send modules by py_modules"):
+        required("./proj", remote=True)
+
+
+def test_a_directory_is_measured_before_it_is_installed(tmp_path):
+    made = package(tmp_path, "proj")
+    with (made / "data.txt").open("wb") as data:
+        data.truncate(_archive.LIMIT + 1)
+    with pytest.raises(ValueError, match="build a wheel"):
+        required(str(made))
 
 
 def test_the_path_is_what_other_interpreters_do_not_have():

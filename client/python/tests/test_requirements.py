@@ -88,3 +88,56 @@ def test_a_requirement_that_is_nowhere_fails_the_task_and_leaves_nothing(cache):
     assert "the requirements no-such-package==1 cannot be installed" in text
     assert "No matching distribution found" in text, "pip's own words are missing"
     assert environments(cache) == []
+
+
+BACKEND = """
+import pathlib, zipfile
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    info = "local_project-1.0.dist-info"
+    files = {
+        "local_project.py": pathlib.Path("local_project.py").read_text(),
+        f"{info}/METADATA": "Metadata-Version: 2.1\\nName: local-project\\nVersion: 1.0\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    record = f"{info}/RECORD"
+    files[record] = "".join(f"{name},,\\n" for name in [*files, record])
+    name = "local_project-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(pathlib.Path(directory, name), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return name
+"""
+
+
+def project(directory, answer):
+    """A project that pip can install without an index."""
+    directory.mkdir()
+    (directory / "backend.py").write_text(BACKEND)
+    (directory / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (directory / "local_project.py").write_text(f"ANSWER = {answer}\n")
+    return directory
+
+
+def answer():
+    import local_project
+
+    return local_project.ANSWER
+
+
+def answered():
+    with mh.Client("local", workers=1, requirements=["."]) as client:
+        return client.submit(answer).result(INSTALL_LIMIT_S)
+
+
+def test_a_directory_is_installed_by_its_place_and_content(cache, tmp_path, monkeypatch):
+    one, two = project(tmp_path / "one", 1), project(tmp_path / "two", 2)
+    monkeypatch.chdir(one)
+    assert answered() == 1
+    monkeypatch.chdir(two)
+    assert answered() == 2, "another project's environment was used"
+    (two / "local_project.py").write_text("ANSWER = 3\n")
+    assert answered() == 3, "the code from before the edit ran"
+    assert len(environments(cache)) == 3

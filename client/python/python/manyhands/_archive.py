@@ -15,7 +15,7 @@ from types import ModuleType
 LIMIT = 512 << 20
 """Bytes of files at most, as they lie here."""
 
-_SKIPPED = {
+SKIPPED = {
     "__pycache__",
     ".git",
     ".mypy_cache",
@@ -23,6 +23,7 @@ _SKIPPED = {
     ".ruff_cache",
     ".ipynb_checkpoints",
 }
+"""Directories that are no source of a module."""
 
 
 def place_of(module: object) -> Path:
@@ -100,7 +101,7 @@ def _files(place: Path) -> Iterable[Path]:
         yield place
         return
     for directory, within, files in os.walk(place):
-        within[:] = [name for name in within if name not in _SKIPPED]
+        within[:] = [name for name in within if name not in SKIPPED]
         paths = (Path(directory, name) for name in files if not name.endswith(".pyc"))
         # Neither links that lead nowhere nor pipes, which would be waited for.
         yield from (path for path in paths if path.is_file())

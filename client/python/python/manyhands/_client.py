@@ -83,7 +83,9 @@ class Client(_core.Client, Executor):
     :param env: variables of the environment of tasks.
     :param directory: their working directory.
     :param py_modules: modules and packages of this machine (paths, names or modules) to send along.
-    :param requirements: packages to install, as pip takes them, once on each machine.
+    :param requirements: packages to install once on each machine: a list of lines as a requirements
+        file has them (``-r file`` among them), or the path of such a file. Directories and wheels
+        of this machine are installed again when their files change; for a local cluster only.
     :param name: the name of the job.
     """
 
@@ -103,7 +105,7 @@ class Client(_core.Client, Executor):
         env: Mapping[str, str] | None = None,
         directory: str | os.PathLike[str] | None = None,
         py_modules: Sequence[object] = (),
-        requirements: Sequence[str] = (),
+        requirements: Sequence[str] | str | os.PathLike[str] = (),
         name: str | None = None,
         **unknown: Never,
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from . import _functions, _logging
@@ -16,7 +17,7 @@ def describe(
     variables: Mapping[str, str] | None = None,
     directory: str | os.PathLike[str] | None = None,
     py_modules: Sequence[object] = (),
-    requirements: Sequence[str] | str = (),
+    requirements: Sequence[str] | str | os.PathLike[str] = (),
     remote: bool = False,
 ) -> dict[str, Any]:
     """The environment as the native module takes it. On this machine executors import what this
@@ -27,6 +28,8 @@ def describe(
     """
     if isinstance(preload, str):
         raise TypeError("preload is a list of names of modules")
+    if isinstance(py_modules, str | os.PathLike | ModuleType):
+        raise TypeError(f"py_modules is a list: py_modules=[{py_modules!r}]")
     path = [] if remote else import_path()
     names: tuple[str, ...] = ()
     archive = None
@@ -38,6 +41,11 @@ def describe(
             names, archive = tuple(place.stem for place in places), str(_archive.pack(places))
         else:
             path += [str(place.parent) for place in places]
+    required: list[str] = []
+    if requirements:
+        from . import _required
+
+        required = _required.lines(requirements, remote)
     if remote:
         _functions.use_remote(names)
     return {
@@ -46,7 +54,7 @@ def describe(
         "directory": None if directory is None else os.path.abspath(os.fspath(directory)),
         "path": list(dict.fromkeys(path)),
         "archive": archive,
-        "requirements": _requirements(requirements),
+        "requirements": required,
     }
 
 
@@ -64,12 +72,3 @@ def _texts(variables: Mapping[str, str]) -> dict[str, str]:
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"env: {name!r} is not the name of a variable")
     return dict(sorted(variables.items()))
-
-
-def _requirements(requirements: Sequence[str] | str) -> list[str]:
-    """The lines of a requirements file, or the list that was given."""
-    if isinstance(requirements, str | os.PathLike):
-        with open(requirements, encoding="utf-8") as file:
-            requirements = file.read().splitlines()
-    lines = (line.partition(" #")[0].strip() for line in requirements)
-    return [line for line in lines if line and not line.startswith("#")]

@@ -90,9 +90,12 @@ def _install(requirements: list[str], directory: str, python: str) -> None:
         base = [sys.executable, "-m", "venv", "--system-site-packages", directory]
         _run(base, "a virtual environment cannot be made")
         _inherit(directory)
+        lines = os.path.join(directory, "requirements.txt")
+        with open(lines, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in requirements)
         pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-        failed = f"the requirements {', '.join(requirements)} cannot be installed"
-        _run([*pip, "--quiet", *requirements], failed)
+        told = ", ".join(line.partition("  # ")[0] for line in requirements)
+        _run([*pip, "--quiet", "-r", lines], f"the requirements {told} cannot be installed")
         with open(os.path.join(directory, DONE), "w", encoding="utf-8"):
             pass
     except BaseException:
