@@ -25,7 +25,9 @@ def test_an_array_put_once_is_read_by_100_tasks_without_a_copy(client):
     shared = {step: figures[1] for step, figures in after.items()}
     started, read = "cluster started", "read by 100 tasks"
     assert private["array made"] - private[started] >= 120 * MIB, "it is seen"
-    assert 128 * MIB <= shared["put"] - shared[started] < 140 * MIB, "it was put once"
+    # Clients of other tests, which are on their way out, may have given something back meanwhile.
+    assert shared["put"] >= 128 * MIB, "it is there"
+    assert shared["put"] - shared[started] < 140 * MIB, "it was put once"
     assert private["put"] - private["array made"] < 16 * MIB, "without a copy in between"
     assert shared[read] - shared["put"] < 8 * MIB, "nor was it put again"
     assert private[read] - private[started] < 32 * MIB, "no task has copied it"
