@@ -107,6 +107,14 @@ def daemon(arguments, environment, directory, name):
             process.wait()
 
 
+def until(what, message):
+    """Waits for what another process does and nobody can be told of."""
+    limit = time.monotonic() + LIMIT_S
+    while not what():
+        assert time.monotonic() < limit, f"waited for {message}"
+        time.sleep(0.002)
+
+
 def written(file):
     """What a daemon writes into a file when it is ready."""
     until = time.monotonic() + LIMIT_S

@@ -20,7 +20,7 @@ import warnings
 import cloudpickle
 import manyhands as mh
 import pytest
-from conftest import LIMIT_S
+from conftest import LIMIT_S, until
 
 numpy = pytest.importorskip("numpy")
 
@@ -180,13 +180,6 @@ def wait_in_child(file):
 def wait_for_task(file):
     open(file, "w").close()
     return mh.current().submit(time.sleep, 1000).result()
-
-
-def until(what, message):
-    limit = time.monotonic() + LIMIT_S
-    while not what():
-        assert time.monotonic() < limit, f"waited for {message}"
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("wait", [wait_in_python, wait_in_system, wait_in_child, wait_for_task])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 
 import manyhands as mh
 import pytest
-from conftest import LIMIT_S
+from conftest import LIMIT_S, until
 
 numpy = pytest.importorskip("numpy")
 
@@ -17,13 +16,6 @@ def one():
     """A cluster of a single executor."""
     with mh.Client("local", workers=1) as client:
         yield client
-
-
-def until(what, message):
-    limit = time.monotonic() + LIMIT_S
-    while not what():
-        assert time.monotonic() < limit, f"waited for {message}"
-        time.sleep(0.002)
 
 
 def test_items_of_all_kinds_in_order(one):
